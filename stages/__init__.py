@@ -1,0 +1,1 @@
+"""Rederive: DeepSeek-R1 re-derived as DVC stages."""

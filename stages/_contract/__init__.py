@@ -1,0 +1,1 @@
+"""The stage contract: strict parameters, atomic outputs, seeds, manifests."""

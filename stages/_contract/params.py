@@ -1,0 +1,126 @@
+"""The strict loader of params.yaml: what a stage's dataclass says is what the file must hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import types
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+STAGES = Path(__file__).parents[1]
+
+
+class ParamsError(ValueError):
+    """params.yaml does not hold what the stages ask for; the message names the key."""
+
+
+def stage_names() -> list[str]:
+    """Returns the stages: the folders here that have parameters, sorted."""
+    return sorted(path.parent.name for path in STAGES.glob("[!_]*/params.py"))
+
+
+def load(path: Path, stage: str) -> Any:
+    """Returns the parameters of one stage, an instance of its `<Stage>Params`.
+
+    The whole file's sections are checked, the other stages' contents are not.
+
+    Raises:
+        ParamsError: a key is unknown, missing, of the wrong type or out of bounds.
+    """
+    sections = _read(path)
+    _check_keys(str(path), sections, stage_names())
+    module = importlib.import_module(f"stages.{stage}.params")
+    return _convert(sections[stage], getattr(module, f"{stage.capitalize()}Params"), stage)
+
+
+def load_all(path: Path) -> dict[str, Any]:
+    """Returns the parameters of all stages by name. Raises ParamsError as `load` does."""
+    return {stage: load(path, stage) for stage in stage_names()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        sections = YAML(typ="safe", pure=True).load(path)
+    except FileNotFoundError:
+        raise ParamsError(f"there is no {path}: run from the repository's root") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(sections, dict):
+        raise ParamsError(f"{path} must have a section for each stage: {', '.join(stage_names())}")
+    return sections
+
+
+def _check_keys(where: str, found: dict[str, Any], expected: list[str]) -> None:
+    for key in found:
+        if key not in expected:
+            near = get_close_matches(str(key), expected, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(expected))}"
+            raise ParamsError(f"{where}: unknown key {key!r}: {hint}")
+    for key in expected:
+        if key not in found:
+            raise ParamsError(f"{where}: {key!r} is missing: every value is set there, none in code")
+
+
+def _convert(value: Any, kind: Any, key: str) -> Any:
+    """Returns `value` as the type `kind`, or raises ParamsError naming `key`."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _convert_section(value, kind, key)
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, arguments, key)
+    if origin is Literal:
+        if value in arguments and type(value) in {type(argument) for argument in arguments}:
+            return value
+        raise ParamsError(f"{key}: expected one of {', '.join(map(repr, arguments))}, not {value!r}")
+    if origin is list and isinstance(value, list):
+        return [_convert(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {name: _convert(entry, arguments[1], f"{key}.{name}") for name, entry in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if origin is None and type(value) is kind:  # a bool is an int to isinstance
+        return value
+    name = getattr(kind, "__name__", str(kind)) if origin is None else origin.__name__
+    raise ParamsError(f"{key}: expected {name}, got {type(value).__name__} {value!r}")
+
+
+def _convert_section(value: Any, kind: Any, key: str) -> Any:
+    if not isinstance(value, dict):
+        raise ParamsError(f"{key}: expected a section, got {type(value).__name__} {value!r}")
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    _check_keys(key, value, names)
+    values = {name: _convert(value[name], hints[name], f"{key}.{name}") for name in names}
+    try:
+        return kind(**values)
+    except ParamsError:
+        raise
+    except ValueError as error:
+        raise ParamsError(str(error)) from error
+
+
+def _convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    sections = {
+        get_args(get_type_hints(kind)["kind"])[0]: kind
+        for kind in kinds
+        if dataclasses.is_dataclass(kind)
+    }
+    if sections:
+        tag = value.get("kind") if isinstance(value, dict) else None
+        if tag not in sections:
+            raise ParamsError(f"{key}.kind must be one of {', '.join(sections)}, not {tag!r}")
+        return _convert_section(value, sections[tag], key)
+    for kind in kinds:
+        if type(value) is kind or get_origin(kind) is type(value):
+            return _convert(value, kind, key)
+    if float in kinds and type(value) is int:
+        return float(value)
+    names = " or ".join("null" if kind is type(None) else str(kind.__name__) for kind in kinds)
+    raise ParamsError(f"{key}: expected {names}, got {type(value).__name__} {value!r}")

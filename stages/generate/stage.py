@@ -1,0 +1,115 @@
+"""Samples reasoning traces for the training problems, shard by shard."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from stages._contract import manifest
+from stages._contract.artifacts import read_jsonl, write_jsonl
+from stages.generate.engine import engine_kwargs, prepare_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from stages.generate.params import GenerateInputs, GenerateParams
+
+Row = dict[str, Any]
+
+
+def run(params: GenerateParams, inputs: GenerateInputs, out: Path, work: Path) -> dict[str, Any]:
+    """Writes `shard-<number>.jsonl` files of traces into `out`; returns counts and lengths.
+
+    Complete shards are kept in `work`: a run that was killed goes on with the first missing one.
+
+    Raises:
+        ValueError: there are too few worked examples, or a prompt is too long; names the key.
+    """
+    rows = sorted(read_jsonl(inputs.prompts), key=lambda row: str(row["id"]))
+    examples = _choose_examples(inputs.examples, params.num_examples)
+    shards = {
+        work / f"shard-{number:05}.jsonl": rows[start : start + params.shard_size]
+        for number, start in enumerate(range(0, len(rows), params.shard_size))
+    }
+    missing = {path: part for path, part in shards.items() if not _is_complete(path, part, params)}
+    if missing:
+        _sample_shards(missing, examples, params, inputs.model, len(rows))
+    for path in shards:
+        shutil.copyfile(path, out / path.name)
+    return {"generate": _measure([row for path in shards for row in read_jsonl(path)], len(rows))}
+
+
+def _choose_examples(path: Path, num: int) -> list[Row]:
+    if num == 0:
+        return []
+    examples = read_jsonl(path)
+    if len(examples) < num:
+        raise ValueError(
+            f"generate.num_examples is {num}, but {path} has {len(examples)}: lower it, or add "
+            f"examples to the file that prompts.examples names"
+        )
+    return examples[:num]
+
+
+def _is_complete(path: Path, part: Sequence[Row], params: GenerateParams) -> bool:
+    """Returns whether an earlier run left the shard; half a shard never appears under its name."""
+    if not path.is_file():
+        return False
+    keys = [(row["id"], index) for row in part for index in range(params.num_samples)]
+    return [(row["id"], row["sample"]) for row in read_jsonl(path)] == keys
+
+
+def _sample_shards(
+    missing: dict[Path, list[Row]],
+    examples: list[Row],
+    params: GenerateParams,
+    model: Path,
+    num_rows: int,
+) -> None:
+    prepare_environment(params.num_threads)
+    # Only now: vLLM reads the environment when it is imported, which takes seconds.
+    from transformers import AutoTokenizer  # noqa: PLC0415
+    from vllm import LLM  # noqa: PLC0415
+
+    from stages.generate.sample import sample, tokenize  # noqa: PLC0415
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    # All prompts are checked before the first is sampled.
+    prompts = {path: tokenize(tokenizer, part, examples, params) for path, part in missing.items()}
+    llm = LLM(**engine_kwargs(params.engine, model))
+    num_done = num_rows - sum(map(len, missing.values()))
+    start, num_tokens = time.monotonic(), 0
+    with tqdm(
+        total=num_rows * params.num_samples,
+        initial=num_done * params.num_samples,
+        unit="trace",
+        desc="generate",
+    ) as bar:
+        for path, part in prompts.items():
+            rows = sample(llm, part, params)
+            partial = path.with_suffix(".partial")
+            write_jsonl(partial, rows)
+            partial.rename(path)
+            num_tokens += sum(row["num_tokens"] for row in rows)
+            bar.set_postfix_str(f"{num_tokens / (time.monotonic() - start):.0f} tok/s")
+            bar.update(len(rows))
+    manifest.note(
+        generator="vllm",
+        resumed_after_num_prompts=num_done,
+        tokens_per_s=round(num_tokens / (time.monotonic() - start), 1),
+    )
+
+
+def _measure(rows: list[Row], num_prompts: int) -> dict[str, Any]:
+    num_tokens = sum(row["num_tokens"] for row in rows)
+    return {
+        "num_prompts": num_prompts,
+        "num_samples": len(rows),
+        "num_tokens": num_tokens,
+        "mean_tokens": num_tokens / len(rows),
+        "truncated_rate": sum(row["finish_reason"] == "length" for row in rows) / len(rows),
+    }

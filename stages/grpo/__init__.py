@@ -1,0 +1,1 @@
+"""Stage `grpo`: reinforcement learning from verifiable rewards with TRL."""

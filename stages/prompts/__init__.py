@@ -1,0 +1,1 @@
+"""Stage `prompts`: disjoint, decontaminated train, rl and evaluation problems."""

@@ -1,0 +1,207 @@
+"""Parameters of `prompts`: the problems' sources, how many of each, and how leaks are found.
+
+Standard library only: the graph is read without importing torch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+def _require_counts(source: Source) -> None:
+    counts = {
+        "num_train": source.num_train,
+        "num_rl": source.num_rl,
+        "num_evaluate": source.num_evaluate,
+    }
+    for key, value in counts.items():
+        if value < 0:
+            raise ValueError(f"prompts.sources.*.{key} must be >= 0, not {value}")
+    if not any(counts.values()):
+        raise ValueError(
+            "prompts.sources.*: num_train, num_rl and num_evaluate are all 0: remove the source"
+        )
+
+
+def _require_fields(source: JsonlSource | HubSource) -> None:
+    if not source.question_field or not source.answer_field:
+        raise ValueError("prompts.sources.*: question_field and answer_field must name a field")
+    if source.answer_after == "":
+        raise ValueError(
+            "prompts.sources.*.answer_after must be a marker such as '####', or null: the whole "
+            "field is the answer"
+        )
+    if source.max_invalid < 0:
+        raise ValueError(f"prompts.sources.*.max_invalid must be >= 0, not {source.max_invalid}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReasoningGymSource:
+    """Problems of one procedural dataset of reasoning-gym."""
+
+    kind: Literal["reasoning-gym"]
+    dataset: str
+    config: dict[str, int | float | str | bool | list[int | float | str | bool]]
+    num_draws: int
+    num_train: int
+    num_rl: int
+    num_evaluate: int
+
+    def __post_init__(self) -> None:
+        """Checks the counts. Raises ValueError naming the key."""
+        _require_counts(self)
+        num_asked = self.num_train + self.num_rl + self.num_evaluate
+        if self.num_draws < num_asked:
+            raise ValueError(
+                f"prompts.sources.*.num_draws must be at least the {num_asked} problems that are "
+                f"asked for, not {self.num_draws}; more, since repeated draws are dropped"
+            )
+        for key in ("seed", "size"):
+            if key in self.config:
+                raise ValueError(
+                    f"prompts.sources.*.config.{key} is set by the stage, from prompts.seed and "
+                    f"num_draws: remove it"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JsonlSource:
+    """Problems of a local JSON Lines file, pinned by its digest."""
+
+    kind: Literal["jsonl"]
+    path: str
+    sha256: str
+    question_field: str
+    answer_field: str
+    answer_after: str | None
+    max_invalid: int
+    num_train: int
+    num_rl: int
+    num_evaluate: int
+
+    def __post_init__(self) -> None:
+        """Checks counts, fields and the pin. Raises ValueError naming the key."""
+        _require_counts(self)
+        _require_fields(self)
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(
+                f"prompts.sources.*.sha256 must be 64 lower-case hex digits, not {self.sha256!r}: "
+                f"`sha256sum FILE` prints them"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubSource:
+    """Problems of a dataset of the Hugging Face hub, pinned by its commit."""
+
+    kind: Literal["hub"]
+    repo: str
+    subset: str | None
+    revision: str
+    split: str
+    question_field: str
+    answer_field: str
+    answer_after: str | None
+    max_invalid: int
+    num_train: int
+    num_rl: int
+    num_evaluate: int
+
+    def __post_init__(self) -> None:
+        """Checks counts, fields and the pin. Raises ValueError naming the key."""
+        _require_counts(self)
+        _require_fields(self)
+        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"prompts.sources.*.revision must be a commit of 40 hex digits, not "
+                f"{self.revision!r}: branches, tags and short hashes can move; the dataset's page "
+                f"lists its commits"
+            )
+
+
+Source = ReasoningGymSource | JsonlSource | HubSource
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoilerplateParams:
+    """What counts as a source's template text, which is no sign of a leak."""
+
+    ngram: int
+    min_frequency: float
+    num_rows: int
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        key = "prompts.decontamination.boilerplate"
+        if self.ngram < 1:
+            raise ValueError(f"{key}.ngram must be >= 1 word, not {self.ngram}")
+        if not 0 < self.min_frequency <= 1:
+            raise ValueError(
+                f"{key}.min_frequency must be in (0, 1], not {self.min_frequency}: it is a "
+                f"fraction of questions (1 turns the search for templates off)"
+            )
+        if self.num_rows < 1:
+            raise ValueError(f"{key}.num_rows must be >= 1, not {self.num_rows}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecontaminationParams:
+    """How a training problem that leaks an evaluation problem is recognised."""
+
+    ngram: int
+    boilerplate: BoilerplateParams
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        if self.ngram < 1:
+            raise ValueError(f"prompts.decontamination.ngram must be >= 1 word, not {self.ngram}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptsParams:
+    """What `prompts` reads from params.yaml; the comments there give sources and roles."""
+
+    seed: int
+    decontamination: DecontaminationParams
+    sources: dict[str, Source]
+
+    def __post_init__(self) -> None:
+        """Checks names and totals. Raises ValueError naming the key."""
+        for name in self.sources:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
+                raise ValueError(
+                    f"prompts.sources: {name!r} must consist of a-z, 0-9 and _: it names the "
+                    f"evaluation task and its files"
+                )
+        for key in ("num_train", "num_rl", "num_evaluate"):
+            if sum(getattr(source, key) for source in self.sources.values()) == 0:
+                raise ValueError(
+                    f"prompts.sources: {key} is 0 in every source: a later stage would have no "
+                    f"problem to work on"
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptsInputs:
+    """Nothing: whatever `prompts` reads is pinned by a digest in its parameters."""
+
+
+def inputs(params: PromptsParams, **cell: str) -> PromptsInputs:
+    """Returns the (empty) input paths."""
+    del params, cell
+    return PromptsInputs()
+
+
+def out(**cell: str) -> Path:
+    """Returns the folder of the splits, relative to the repository root."""
+    del cell
+    return Path("artifacts/prompts")
+
+
+def metrics(**cell: str) -> Path:
+    """Returns the metrics file, relative to the repository root."""
+    del cell
+    return Path("metrics/prompts.json")

@@ -1,0 +1,89 @@
+"""Parameters of `sft`; the names are TRL's `SFTConfig`'s own.
+
+Standard library only: the graph is read without importing torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SftParams:
+    """What `sft` reads from params.yaml; the comments there give sources and roles."""
+
+    seed: int
+    num_threads: int
+    dtype: Literal["float32", "bfloat16"]
+    attn_implementation: Literal["sdpa", "flash_attention_2"]
+    learning_rate: float
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"]
+    warmup_steps: float
+    num_train_epochs: float
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    weight_decay: float
+    max_grad_norm: float
+    max_length: int
+    packing: bool
+    loss_type: Literal["nll", "chunked_nll"]
+    gradient_checkpointing: bool
+    logging_steps: int
+    save_steps: int | None
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        for key in ("learning_rate", "num_train_epochs", "max_grad_norm"):
+            if getattr(self, key) <= 0:
+                raise ValueError(f"sft.{key} must be > 0, not {getattr(self, key)}")
+        for key in ("warmup_steps", "weight_decay"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"sft.{key} must be >= 0, not {getattr(self, key)}")
+        counts = (
+            "num_threads",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "max_length",
+            "logging_steps",
+        )
+        for key in counts:
+            if getattr(self, key) < 1:
+                raise ValueError(f"sft.{key} must be >= 1, not {getattr(self, key)}")
+        if self.save_steps is not None and self.save_steps < 1:
+            raise ValueError(
+                f"sft.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
+            )
+        if self.packing and self.attn_implementation != "flash_attention_2":
+            raise ValueError(
+                f"sft.packing needs attn_implementation flash_attention_2, not "
+                f"{self.attn_implementation}: otherwise packed samples attend to one another; set "
+                f"packing to false"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SftInputs:
+    """The paths that `sft` reads, relative to the repository root."""
+
+    model: Path
+    dataset: Path
+
+
+def inputs(params: SftParams, **cell: str) -> SftInputs:
+    """Returns the input paths."""
+    del params, cell
+    return SftInputs(model=Path("artifacts/fetch"), dataset=Path("artifacts/filter/train.jsonl"))
+
+
+def out(**cell: str) -> Path:
+    """Returns the folder of the trained model, relative to the repository root."""
+    del cell
+    return Path("artifacts/sft")
+
+
+def metrics(**cell: str) -> dict[str, Path]:
+    """Returns the metrics files by name, relative to the repository root."""
+    del cell
+    return {"sft": Path("metrics/sft.json")}

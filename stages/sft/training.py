@@ -1,0 +1,100 @@
+"""What the training stages share: exact resumption, a clean model folder, a log of the curve."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.trainer_utils import get_last_checkpoint
+
+from stages._contract import manifest
+from stages._contract.artifacts import write_jsonl
+from stages._contract.seeding import seed_everything
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import Trainer
+
+    from stages.grpo.params import GrpoParams
+    from stages.sft.params import SftParams
+
+# What comes with a model and training does not touch.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+
+
+def trainer_kwargs(params: SftParams | GrpoParams, work: Path) -> dict[str, Any]:
+    """Returns the arguments of transformers' `TrainingArguments` that both stages set alike.
+
+    Nothing is reported to a service, and nothing but checkpoints in `work` is saved by the trainer.
+    """
+    return {
+        "output_dir": str(work / "checkpoints"),
+        "seed": params.seed,
+        "model_init_kwargs": {
+            "dtype": params.dtype,
+            "attn_implementation": params.attn_implementation,
+        },
+        "learning_rate": params.learning_rate,
+        "lr_scheduler_type": params.lr_scheduler_type,
+        "warmup_steps": params.warmup_steps,
+        "per_device_train_batch_size": params.per_device_train_batch_size,
+        "gradient_accumulation_steps": params.gradient_accumulation_steps,
+        "weight_decay": params.weight_decay,
+        "max_grad_norm": params.max_grad_norm,
+        "gradient_checkpointing": params.gradient_checkpointing,
+        "optim": "adamw_torch_fused",
+        "bf16": params.dtype == "bfloat16",
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": params.logging_steps,
+        "save_strategy": "no" if params.save_steps is None else "steps",
+        "save_steps": params.save_steps or 0,
+        "save_total_limit": 1,
+        "report_to": [],
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def train(trainer: Trainer, params: SftParams | GrpoParams, work: Path) -> None:
+    """Trains to the end, from the last complete checkpoint in `work` if an earlier run left one."""
+    seed_everything(params.seed, params.num_threads)
+    checkpoints = work / "checkpoints"
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    manifest.note(resumed_from_step=int(last.rpartition("-")[2]) if last else 0)
+    trainer.train(resume_from_checkpoint=last)
+
+
+def save_model(trainer: Trainer, source: Path, out: Path) -> None:
+    """Writes the trained weights and their config, and `source`'s tokenizer byte for byte."""
+    trainer.model.save_pretrained(out)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, out / name)
+    for file in out.iterdir():
+        file.chmod(0o644)  # safetensors creates its file for the owner only
+
+
+def write_log(trainer: Trainer, columns: dict[str, str], path: Path) -> list[dict[str, Any]]:
+    """Writes one row per logged step and returns the rows.
+
+    Args:
+        columns: our column's name -> the trainer's. Its durations are left out: they vary.
+    """
+    rows = [
+        {"step": entry["step"], **{ours: entry[theirs] for ours, theirs in columns.items()}}
+        for entry in trainer.state.log_history
+        if "loss" in entry
+    ]
+    write_jsonl(path, rows)
+    return rows

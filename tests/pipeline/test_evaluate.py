@@ -1,0 +1,124 @@
+"""A tiny real Llama through the real engine and lm-eval: values, seeds and repeatability."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages._contract.artifacts import read_jsonl, write_jsonl
+from stages.evaluate.params import EvaluateInputs, EvaluateParams
+from stages.evaluate.stage import run
+from stages.generate.engine_params import EngineParams
+from tests.pipeline.tiny_model import answer, question, write_model
+
+TASK = Path(__file__).parents[2] / "stages/evaluate/tasks/arithmetic.yaml"
+PARAMS = EvaluateParams(
+    seed=0,
+    num_threads=1,
+    engine=EngineParams(
+        dtype="float32",
+        max_model_len=256,
+        max_num_seqs=8,
+        max_num_batched_tokens=512,
+        gpu_memory_utilization=None,
+        kv_cache_memory_bytes=2**24,
+        block_size=32,
+        enforce_eager=True,
+        enable_chunked_prefill=False,
+        enable_prefix_caching=True,
+        tensor_parallel_size=1,
+    ),
+)
+NUM_PROBLEMS = 12
+NUM_SAMPLES = 4
+
+
+def _write_task(folder: Path, *, sampled: bool) -> Path:
+    text = TASK.read_text()
+    if sampled:
+        text = text.replace("do_sample: false", "do_sample: true\n  top_p: 0.95")
+        text = text.replace("temperature: 0.0", "temperature: 0.6")
+        text = text.replace("repeats: 1 ", f"repeats: {NUM_SAMPLES} ")
+        text = text.replace("k: 1 ", f"k: {NUM_SAMPLES} ")
+    folder.mkdir()
+    path = folder / "arithmetic.yaml"
+    path.write_text(text)
+    return path
+
+
+def _run(cpu: int, model: Path, jobs: list[tuple[Path, Path, list[dict[str, Any]]]]) -> None:
+    """Runs the stage once per job (folder, task, problems), on one CPU."""
+    os.sched_setaffinity(0, {cpu})
+    for folder, task, rows in jobs:
+        out, work = folder / "out", folder / "work"
+        for path in (out, work):
+            path.mkdir(parents=True)
+        problems = folder / "problems.jsonl"
+        write_jsonl(problems, rows)
+        run(PARAMS, EvaluateInputs(model=model, task=task, problems=problems), out, work)
+
+
+@pytest.mark.pipeline
+def test_evaluate(tmp_path: Path) -> None:
+    """Sampled, greedy, and in another process sampled again: all problems, and half of them.
+
+    Shows: the responses are scored and counted; the samples of one problem differ; the files are
+    the same bytes again; a problem's samples are the same whatever else is asked, so that they come
+    from their own seeds and not from the engine's random numbers.
+    """
+    write_model(tmp_path / "model")
+    rows = [
+        {
+            "id": f"p{number}",
+            "task": "arithmetic",
+            "prompt": [{"role": "user", "content": question(number)}],
+            "answer": answer(number),
+        }
+        for number in range(10, 10 + NUM_PROBLEMS)
+    ]
+    greedy = _write_task(tmp_path / "greedy_task", sampled=False)
+    sampled = _write_task(tmp_path / "sampled_task", sampled=True)
+    jobs = [
+        [(tmp_path / "sampled", sampled, rows), (tmp_path / "greedy", greedy, rows)],
+        [(tmp_path / "again", sampled, rows[::-1]), (tmp_path / "part", sampled, rows[1::2])],
+    ]
+    # lm-eval sorts prompts by text: the second half's are the last ones there.
+    cpus = sorted(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(len(jobs), get_context("spawn")) as pool:
+        for future in [
+            pool.submit(_run, cpu, tmp_path / "model", part)
+            for cpu, part in zip((cpus[0], cpus[-1]), jobs, strict=True)
+        ]:
+            future.result()
+
+    samples = read_jsonl(tmp_path / "greedy/out/samples.jsonl")
+    results = json.loads((tmp_path / "greedy/out/results.json").read_text())
+    assert [row["id"] for row in samples] == [row["id"] for row in rows]
+    golds = {row["id"]: row["answer"] for row in rows}
+    for row in samples:
+        (text,) = row["responses"]
+        assert row["formatted"] == [text in {_trace(a, b) for a in "12" for b in "12"}]
+        assert row["correct"] == [row["formatted"][0] and f">{golds[row['id']]}<" in text[-20:]]
+        assert row["num_tokens"] == [7]  # six words and the end token
+    right = sum(row["correct"][0] for row in samples)
+    assert 0 < right < NUM_PROBLEMS
+    assert results["accuracy"] == right / NUM_PROBLEMS
+    assert results["num_samples"] == NUM_PROBLEMS
+
+    out, again = tmp_path / "sampled/out", tmp_path / "again/out"
+    samples = read_jsonl(out / "samples.jsonl")
+    assert all(len(row["responses"]) == NUM_SAMPLES for row in samples)
+    assert any(len(set(row["responses"])) > 1 for row in samples)
+    for name in ("samples.jsonl", "results.json"):
+        assert (out / name).read_bytes() == (again / name).read_bytes()
+    assert read_jsonl(tmp_path / "part/out/samples.jsonl") == samples[1::2]
+
+
+def _trace(think: str, final: str) -> str:
+    return f"<think>{think}</think><answer>{final}</answer>"

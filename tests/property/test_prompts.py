@@ -1,0 +1,182 @@
+"""Properties of the splits for any problems, not only for those of the examples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from stages.prompts.decontaminate import normalise, words
+from stages.prompts.params import (
+    BoilerplateParams,
+    DecontaminationParams,
+    JsonlSource,
+    PromptsParams,
+)
+from stages.prompts.sources import Problem
+from stages.prompts.split import Splits, make_pool, split
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from hypothesis.strategies import DrawFn, SearchStrategy
+
+N = 3
+# Few words and a template, so that repeats, leaks and boilerplate are frequent.
+WORDS = st.sampled_from(["a", "b", "c", "1", "2", "+", "-", "A,", "b."])
+TEXTS = st.lists(WORDS, min_size=1, max_size=7).map(" ".join)
+TEMPLATED = TEXTS.map(lambda text: f"Now compute this: {text}")
+PROBLEMS = st.builds(
+    Problem, st.one_of(TEXTS, TEMPLATED), st.sampled_from(["0", "1"]), st.one_of(st.just(""), TEXTS)
+)
+
+
+def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
+    return JsonlSource(
+        kind="jsonl",
+        path="unused.jsonl",
+        sha256="0" * 64,
+        question_field="question",
+        answer_field="answer",
+        answer_after=None,
+        max_invalid=0,
+        num_train=num_train,
+        num_rl=num_rl,
+        num_evaluate=num_evaluate,
+    )
+
+
+@st.composite
+def cases(draw: DrawFn) -> tuple[PromptsParams, dict[str, list[Problem]]]:
+    """Draws parameters of one to three sources, and the sources' problems."""
+    params = PromptsParams(
+        seed=draw(st.integers(0, 3)),
+        decontamination=DecontaminationParams(
+            ngram=N,
+            boilerplate=BoilerplateParams(
+                ngram=2, min_frequency=0.4, num_rows=draw(st.integers(3, 20))
+            ),
+        ),
+        sources={
+            name: source(*asked)
+            for name, asked in zip(
+                "abc",
+                [(1, 1, 2), *draw(st.lists(st.sampled_from([(0, 0, 2), (1, 1, 0)]), max_size=2))],
+                strict=False,
+            )
+        },
+    )
+    rows: SearchStrategy[list[Problem]] = st.lists(PROBLEMS, min_size=4, max_size=30)
+    return params, {name: draw(rows) for name in params.sources}
+
+
+def attempt(params: PromptsParams, problems: dict[str, list[Problem]]) -> Splits:
+    """Returns the splits; a case with too few clean problems is no example."""
+    try:
+        return split(
+            {name: make_pool(rows, params.seed) for name, rows in problems.items()}, params
+        )
+    except ValueError as error:
+        assert "can be used" in str(error)  # noqa: PT017 - the only mistake these cases can make
+        assume(False)
+        raise
+
+
+@given(cases())
+def test_no_problem_is_in_two_splits(case: tuple[PromptsParams, dict[str, list[Problem]]]) -> None:
+    splits = attempt(*case)
+    evaluate = [row for rows in splits.evaluate.values() for row in rows]
+    parts = [
+        {normalise(row["question"]) for row in rows} for rows in (splits.train, splits.rl, evaluate)
+    ]
+    assert len(parts[0]) == len(splits.train)
+    assert len(parts[1]) == len(splits.rl)
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+
+
+@given(cases())
+def test_ids_are_unique_and_counts_are_met(
+    case: tuple[PromptsParams, dict[str, list[Problem]]],
+) -> None:
+    params, _ = case
+    splits = attempt(*case)
+    evaluate = [row for rows in splits.evaluate.values() for row in rows]
+    ids = [row["id"] for row in [*splits.train, *splits.rl, *evaluate]]
+    assert len(ids) == len(set(ids))
+    for name, asked in params.sources.items():
+        counts = [
+            sum(row["task"] == name for row in rows)
+            for rows in (splits.train, splits.rl, splits.evaluate.get(name, []))
+        ]
+        assert counts == [asked.num_train, asked.num_rl, asked.num_evaluate]
+
+
+@given(cases(), st.randoms(use_true_random=False))
+def test_order_of_rows_and_sources_does_not_matter(
+    case: tuple[PromptsParams, dict[str, list[Problem]]], random: Random
+) -> None:
+    params, problems = case
+    splits = attempt(params, problems)
+    shuffled = {
+        name: random.sample(problems[name], len(problems[name])) for name in reversed(problems)
+    }
+    assert attempt(params, shuffled) == splits
+
+
+@given(cases())
+def test_no_clean_ngram_is_shared_with_the_evaluation(
+    case: tuple[PromptsParams, dict[str, list[Problem]]],
+) -> None:
+    """Recomputed from the files and the report's boilerplate, in the plainest way."""
+    params, problems = case
+    splits = attempt(params, problems)
+    boilerplate = {
+        gram for grams in splits.report["decontamination"]["boilerplate"].values() for gram in grams
+    }
+    leaked = set()
+    for rows in splits.evaluate.values():
+        for row in rows:
+            leaked |= clean_ngrams(row, problems, boilerplate)
+    for row in [*splits.train, *splits.rl]:
+        assert not clean_ngrams(row, problems, boilerplate) & leaked
+
+
+def clean_ngrams(
+    row: dict[str, str], problems: dict[str, list[Problem]], boilerplate: set[str]
+) -> set[str]:
+    """Returns the n-grams of a row's question and solution of which no word is boilerplate."""
+    solution = min(
+        problem
+        for problem in problems[row["task"]]
+        if normalise(problem.question) == normalise(row["question"])
+    ).solution
+    grams = set()
+    for text in (row["question"], solution):
+        sequence = words(text)
+        marked = [
+            any(" ".join(sequence[i : i + 2]) in boilerplate for i in (at - 1, at) if i >= 0)
+            for at in range(len(sequence))
+        ]
+        for start in range(len(sequence) - N + 1):
+            if not any(marked[start : start + N]):
+                grams.add(" ".join(sequence[start : start + N]))
+    return grams
+
+
+@given(st.text())
+def test_normalising_is_idempotent(text: str) -> None:
+    assert normalise(normalise(text)) == normalise(text)
+
+
+@given(st.lists(st.integers(0, 999), min_size=2, max_size=4), st.data())
+def test_expressions_that_differ_stay_different(numbers: list[int], data: st.DataObject) -> None:
+    signs = data.draw(st.lists(st.sampled_from("+-*/"), min_size=3, max_size=3))
+    other = data.draw(st.lists(st.sampled_from("+-*/"), min_size=3, max_size=3))
+    one, two = (
+        "".join(f"{n} {s} " for n, s in zip(numbers, ss, strict=False)) for ss in (signs, other)
+    )
+    same = signs[: len(numbers)] == other[: len(numbers)]
+    assert (normalise(one) == normalise(two)) == same

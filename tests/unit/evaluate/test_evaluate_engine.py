@@ -1,0 +1,77 @@
+"""The engine's options, and the environment that it starts in."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import pytest
+
+from stages.generate.engine import cpu_list, is_cpu_build, prepare_environment
+from stages.generate.engine_params import EngineParams
+
+CPU = EngineParams(
+    dtype="float32",
+    max_model_len=1024,
+    max_num_seqs=128,
+    max_num_batched_tokens=4096,
+    gpu_memory_utilization=None,
+    kv_cache_memory_bytes=536870912,
+    block_size=32,
+    enforce_eager=True,
+    enable_chunked_prefill=False,
+    enable_prefix_caching=True,
+    tensor_parallel_size=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_model_len": 0}, "engine.max_model_len must be >= 1, not 0"),
+        ({"max_num_seqs": 0}, "engine.max_num_seqs must be >= 1, not 0"),
+        ({"tensor_parallel_size": 0}, "engine.tensor_parallel_size must be >= 1, not 0"),
+        ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization must be in .*, not 1.5"),
+        ({"gpu_memory_utilization": 0.0}, "gpu_memory_utilization must be in .*, not 0.0"),
+        ({"kv_cache_memory_bytes": 0}, "kv_cache_memory_bytes must be >= 1, not 0"),
+        ({"block_size": 16}, "block_size must be a multiple of 32, not 16"),
+        ({"max_num_batched_tokens": 1023}, "max_num_batched_tokens must be >= max_model_len"),
+        ({"max_num_batched_tokens": None}, "max_num_batched_tokens must be >= max_model_len"),
+    ],
+)
+def test_bounds(change: dict[str, Any], message: str) -> None:
+    """Each bad option is refused by name."""
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CPU, **change)
+
+
+def test_chunked_prefill_needs_no_large_step() -> None:
+    """With chunks, which a GPU reads, vLLM's default step is fine."""
+    options = dataclasses.replace(CPU, enable_chunked_prefill=True, max_num_batched_tokens=None)
+    assert options.max_num_batched_tokens is None
+
+
+def test_cpu_list_takes_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was given CPUs 3, 5 and 8 binds to those, not to 0 and 1."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {8, 3, 5})
+    assert cpu_list(2) == "3,5"
+    with pytest.raises(ValueError, match=r"num_threads must be between 1 and 3, .*, not 4"):
+        cpu_list(4)
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine runs in this process; CPUs are bound on a CPU build only."""
+    monkeypatch.setattr(os, "environ", {"VLLM_LOGGING_LEVEL": "DEBUG"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    prepare_environment(2)
+    expected = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+    }
+    if is_cpu_build():
+        expected["VLLM_CPU_OMP_THREADS_BIND"] = "0,1"
+    assert os.environ == expected

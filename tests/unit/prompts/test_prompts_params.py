@@ -1,0 +1,100 @@
+"""What params.yaml may say about the problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.prompts.params import (
+    BoilerplateParams,
+    DecontaminationParams,
+    HubSource,
+    JsonlSource,
+    PromptsParams,
+    ReasoningGymSource,
+)
+
+FIELDS = {"question_field": "question", "answer_field": "answer", "answer_after": None}
+COUNTS = {"num_train": 2, "num_rl": 1, "num_evaluate": 1}
+DECONTAMINATION = DecontaminationParams(
+    ngram=10, boilerplate=BoilerplateParams(ngram=5, min_frequency=0.2, num_rows=500)
+)
+
+
+def gym(**changes: Any) -> ReasoningGymSource:
+    settings: dict[str, Any] = {"dataset": "chain_sum", "config": {}, "num_draws": 10, **COUNTS}
+    return ReasoningGymSource(kind="reasoning-gym", **(settings | changes))
+
+
+def jsonl(**changes: Any) -> JsonlSource:
+    settings = {"path": "x.jsonl", "sha256": "0" * 64, "max_invalid": 0, **FIELDS, **COUNTS}
+    return JsonlSource(kind="jsonl", **(settings | changes))
+
+
+def hub(**changes: Any) -> HubSource:
+    settings = {"repo": "o/n", "subset": None, "revision": "a" * 40, "split": "train"}
+    return HubSource(kind="hub", **(settings | {"max_invalid": 0, **FIELDS, **COUNTS} | changes))
+
+
+@pytest.mark.parametrize("revision", ["main", "v1", "abcdef1", "A" * 40])
+def test_hub_takes_nothing_but_a_full_commit(revision: str) -> None:
+    with pytest.raises(ValueError, match="revision must be a commit of 40 hex digits"):
+        hub(revision=revision)
+
+
+@pytest.mark.parametrize("make", [gym, jsonl, hub])
+def test_counts(make: Any) -> None:
+    with pytest.raises(ValueError, match="num_rl must be >= 0, not -1"):
+        make(num_rl=-1)
+    with pytest.raises(ValueError, match="are all 0: remove the source"):
+        make(num_train=0, num_rl=0, num_evaluate=0)
+    assert make(num_train=0, num_rl=0).num_evaluate == 1  # a transfer task
+
+
+@pytest.mark.parametrize("make", [jsonl, hub])
+def test_fields(make: Any) -> None:
+    with pytest.raises(ValueError, match="must name a field"):
+        make(question_field="")
+    with pytest.raises(ValueError, match="answer_after must be a marker"):
+        make(answer_after="")
+    with pytest.raises(ValueError, match="max_invalid must be >= 0"):
+        make(max_invalid=-1)
+
+
+def test_gym_settings_of_the_stage_are_not_the_users() -> None:
+    with pytest.raises(ValueError, match=r"config\.seed is set by the stage"):
+        gym(config={"seed": 1})
+    with pytest.raises(ValueError, match="num_draws must be at least the 4 problems"):
+        gym(num_draws=3)
+
+
+def test_jsonl_is_pinned() -> None:
+    with pytest.raises(ValueError, match="sha256 must be 64"):
+        jsonl(sha256="")
+
+
+@pytest.mark.parametrize("name", ["Chain-Sum", "a/b", "../x", "", "_x", "chain sum"])
+def test_task_names_are_file_names(name: str) -> None:
+    with pytest.raises(ValueError, match="must consist of a-z, 0-9 and _"):
+        PromptsParams(seed=0, decontamination=DECONTAMINATION, sources={name: gym()})
+
+
+@pytest.mark.parametrize("key", ["num_train", "num_rl", "num_evaluate"])
+def test_every_later_stage_has_problems(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key} is 0 in every source"):
+        PromptsParams(seed=0, decontamination=DECONTAMINATION, sources={"a": gym(**{key: 0})})
+
+
+@pytest.mark.parametrize(
+    "change", [{"ngram": 0}, {"min_frequency": 0.0}, {"min_frequency": 1.5}, {"num_rows": 0}]
+)
+def test_boilerplate_bounds(change: dict[str, Any]) -> None:
+    valid: dict[str, Any] = {"ngram": 5, "min_frequency": 0.2, "num_rows": 500}
+    with pytest.raises(ValueError, match=rf"boilerplate\.{next(iter(change))} must be"):
+        BoilerplateParams(**(valid | change))
+
+
+def test_ngram_bound() -> None:
+    with pytest.raises(ValueError, match=r"decontamination\.ngram must be >= 1"):
+        DecontaminationParams(ngram=0, boilerplate=DECONTAMINATION.boilerplate)
