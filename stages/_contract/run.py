@@ -97,9 +97,10 @@ def _hash_inputs(inputs: Any) -> dict[str, str]:
             if path is None:
                 continue
             if not path.exists():
-                made = path.parts[1] if path.parts[0] == "artifacts" else None
-                hint = f"run `dvc repro {made}`" if made else "restore it from git"
-                raise FileNotFoundError(f"{path} ({field.name}) is not there: {hint}")
+                raise FileNotFoundError(
+                    f"{path} ({field.name}) is not there: `dvc repro` makes what stages make, "
+                    f"`git checkout` restores the rest"
+                )
             digests[str(path)] = sha256_tree(path) if path.is_dir() else sha256_file(path)
     return digests
 

@@ -10,11 +10,7 @@ from pathlib import Path
 
 from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
 
-_MODELS = {
-    "base": Path("artifacts/fetch"),
-    "sft": Path("artifacts/sft"),
-    "grpo": Path("artifacts/grpo"),
-}
+_MODELS = ("base", "sft", "grpo")
 _TASKS = Path("stages/evaluate/tasks")
 
 
@@ -50,7 +46,7 @@ def inputs(params: EvaluateParams, **cell: str) -> EvaluateInputs:
     del params
     model, task = _names(cell)
     return EvaluateInputs(
-        model=_MODELS[model],
+        model=Path("artifacts", model),
         task=_TASKS / f"{task}.yaml",
         problems=Path("artifacts/prompts/evaluate") / f"{task}.jsonl",
     )

@@ -111,10 +111,10 @@ def inputs(params: FetchParams, **cell: str) -> FetchInputs:
 def out(**cell: str) -> Path:
     """Returns the folder of the base model, relative to the repository root."""
     del cell
-    return Path("artifacts/fetch")
+    return Path("artifacts/base")
 
 
-def metrics(**cell: str) -> Path:
-    """Returns the metrics file, relative to the repository root."""
+def metrics(**cell: str) -> dict[str, Path]:
+    """Returns the metrics files by name, relative to the repository root."""
     del cell
-    return Path("metrics/fetch.json")
+    return {"fetch": Path("metrics/fetch.json")}

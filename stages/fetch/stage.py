@@ -34,4 +34,4 @@ def run(params: FetchParams, inputs: FetchInputs, out: Path, work: Path) -> dict
             copy_model_files(verified_folder(source), out)
     for file in out.iterdir():
         file.chmod(0o644)  # safetensors creates its file for the owner only
-    return verify(params, out)
+    return {"fetch": verify(params, out)}

@@ -24,7 +24,7 @@ def engine_kwargs(params: EngineParams, model: Path) -> dict[str, Any]:
 
 
 def is_cpu_build() -> bool:
-    """Returns whether the installed vLLM is built for CPU, by vLLM's own rule: its package's name."""
+    """Returns whether the installed vLLM is a CPU build; its package's name says so, as in vLLM."""
     try:
         return "cpu" in version("vllm")
     except PackageNotFoundError:

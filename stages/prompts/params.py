@@ -165,11 +165,17 @@ class PromptsParams:
     """What `prompts` reads from params.yaml; the comments there give sources and roles."""
 
     seed: int
+    system_prompt: str | None
+    examples: str | None
     decontamination: DecontaminationParams
     sources: dict[str, Source]
 
     def __post_init__(self) -> None:
         """Checks names and totals. Raises ValueError naming the key."""
+        if self.system_prompt is not None and not self.system_prompt.strip():
+            raise ValueError(
+                "prompts.system_prompt must have a text, or be null for no system message"
+            )
         for name in self.sources:
             if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
                 raise ValueError(
@@ -186,13 +192,15 @@ class PromptsParams:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptsInputs:
-    """Nothing: whatever `prompts` reads is pinned by a digest in its parameters."""
+    """The worked examples; the problems are pinned by digests in the parameters."""
+
+    examples: Path | None
 
 
 def inputs(params: PromptsParams, **cell: str) -> PromptsInputs:
-    """Returns the (empty) input paths."""
-    del params, cell
-    return PromptsInputs()
+    """Returns the input paths, relative to the repository root."""
+    del cell
+    return PromptsInputs(examples=None if params.examples is None else Path(params.examples))
 
 
 def out(**cell: str) -> Path:
@@ -201,7 +209,7 @@ def out(**cell: str) -> Path:
     return Path("artifacts/prompts")
 
 
-def metrics(**cell: str) -> Path:
-    """Returns the metrics file, relative to the repository root."""
+def metrics(**cell: str) -> dict[str, Path]:
+    """Returns the metrics files by name, relative to the repository root."""
     del cell
-    return Path("metrics/prompts.json")
+    return {"prompts": Path("metrics/prompts.json")}

@@ -19,13 +19,21 @@ from stages._contract.seeding import derive
 from stages.prompts.decontaminate import LeakDetector, find_boilerplate, normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from stages.prompts.decontaminate import Match, Words
     from stages.prompts.params import DecontaminationParams, PromptsParams, Source
     from stages.prompts.sources import Problem
 
-Row = dict[str, str]
+Row = dict[str, Any]
+_REMOVED = (
+    "duplicates",
+    "conflicting_answers",
+    "reserved_as_example",
+    "in_other_source",
+    "contaminated_ngram",
+    "contaminated_whole",
+)
 MAX_EXAMPLES = 20  # removed problems shown per task; all are counted
 
 
@@ -70,13 +78,18 @@ def make_pool(problems: Sequence[Problem], seed: int) -> Pool:
     return Pool(kept, counts)
 
 
-def split(pools: Mapping[str, Pool], params: PromptsParams) -> Splits:
+def split(pools: Mapping[str, Pool], params: PromptsParams, examples: Collection[str]) -> Splits:
     """Returns the splits that `params.sources` ask for, drawn from `pools`, which it uses up.
+
+    Args:
+        examples: questions of the worked examples; no split gets a problem that equals one.
 
     Raises:
         ValueError: a source has too few problems; the message says how many there are.
     """
     names = sorted(pools)
+    for pool in pools.values():
+        _reserve(pool, {normalise(question) for question in examples})
     boilerplate = {
         name: find_boilerplate(
             [problem for _, problem in pools[name].problems], params.decontamination.boilerplate
@@ -99,9 +112,9 @@ def split(pools: Mapping[str, Pool], params: PromptsParams) -> Splits:
             if len(entries) < num:
                 raise ValueError(_too_few(name, pools[name], source))
             drawn[part] += [(name, key, problem) for key, problem in entries]
-    splits = {part: _mix(entries, params.seed) for part, entries in drawn.items()}
+    splits = {part: _mix(entries, params) for part, entries in drawn.items()}
     evaluate = {
-        name: [_row(name, problem) for _, problem in entries]
+        name: [_row(name, problem, params.system_prompt) for _, problem in entries]
         for name, entries in evaluation.items()
         if entries
     }
@@ -110,6 +123,12 @@ def split(pools: Mapping[str, Pool], params: PromptsParams) -> Splits:
         "tasks": {name: _report(pools[name], params.sources[name]) for name in names},
     }
     return Splits(splits["train"], splits["rl"], evaluate, report)
+
+
+def _reserve(pool: Pool, examples: set[str]) -> None:
+    free = [(key, problem) for key, problem in pool.problems if key not in examples]
+    pool.counts["reserved_as_example"] = len(pool.problems) - len(free)
+    pool.problems = free
 
 
 def _take_evaluation(name: str, pool: Pool, params: PromptsParams) -> list[tuple[str, Problem]]:
@@ -139,17 +158,20 @@ def _clean(
         yield key, problem
 
 
-def _mix(entries: list[tuple[str, str, Problem]], seed: int) -> list[Row]:
+def _mix(entries: list[tuple[str, str, Problem]], params: PromptsParams) -> list[Row]:
     """Returns the rows of all sources in one seeded order, so that no task comes in a block."""
-    entries.sort(key=lambda entry: (derive(seed, "prompts", entry[1]), entry[1]))
-    return [_row(name, problem) for name, _, problem in entries]
+    entries.sort(key=lambda entry: (derive(params.seed, "prompts", entry[1]), entry[1]))
+    return [_row(name, problem, params.system_prompt) for name, _, problem in entries]
 
 
-def _row(task: str, problem: Problem) -> Row:
+def _row(task: str, problem: Problem, system_prompt: str | None) -> Row:
+    prompt = [{"role": "user", "content": problem.question}]
+    if system_prompt is not None:
+        prompt.insert(0, {"role": "system", "content": system_prompt})
     return {
         "id": _identify(task, problem),
         "task": task,
-        "question": problem.question,
+        "prompt": prompt,
         "answer": problem.answer,
     }
 
@@ -169,8 +191,7 @@ def _example(name: str, problem: Problem, match: Match) -> dict[str, str]:
 
 
 def _too_few(name: str, pool: Pool, source: Source) -> str:
-    reasons = "duplicates conflicting_answers in_other_source contaminated_ngram contaminated_whole"
-    removed = {reason: pool.counts[reason] for reason in reasons.split()}
+    removed = {reason: pool.counts[reason] for reason in _REMOVED}
     num_usable = pool.counts["rows"] - sum(removed.values())
     message = (
         f"prompts.sources.{name} asks for {source.num_evaluate} evaluation, {source.num_rl} rl and "

@@ -74,7 +74,7 @@ class SftInputs:
 def inputs(params: SftParams, **cell: str) -> SftInputs:
     """Returns the input paths."""
     del params, cell
-    return SftInputs(model=Path("artifacts/fetch"), dataset=Path("artifacts/filter/train.jsonl"))
+    return SftInputs(model=Path("artifacts/base"), dataset=Path("artifacts/filter/train.jsonl"))
 
 
 def out(**cell: str) -> Path:

@@ -88,7 +88,7 @@ def test_evaluate(tmp_path: Path) -> None:
         [(tmp_path / "sampled", sampled, rows), (tmp_path / "greedy", greedy, rows)],
         [(tmp_path / "again", sampled, rows[::-1]), (tmp_path / "part", sampled, rows[1::2])],
     ]
-    # lm-eval sorts prompts by text: the second half's are the last ones there.
+    # lm-eval sorts by text: in `sampled`, the problems of `part` (answer 2) come after all others.
     cpus = sorted(os.sched_getaffinity(0))
     with ProcessPoolExecutor(len(jobs), get_context("spawn")) as pool:
         for future in [

@@ -1,0 +1,1 @@
+"""Stage `filter`: rejection sampling by verified answers; the verifier is shared by all stages."""

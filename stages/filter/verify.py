@@ -1,0 +1,100 @@
+"""The response format and the verifier that filter, grpo and evaluate share.
+
+A response is `<think>…</think>`, optional white space, `<answer>…</answer>`, and nothing else: each
+tag exactly once. DeepSeek-R1, section 2.2.2, names both rewards and gives no code. Deviations from
+Open-R1's, each with a test:
+
+1. The whole text is matched: no garbage before, between or after, and no second block.
+2. The reference comes first in math-verify's order of arguments, and one that cannot be parsed is
+   an error, never a correct answer.
+3. Answers longer than 200 characters are wrong: an answer is not an essay, and no verifier is made
+   to parse one.
+4. If the reference is an integer, an answer of several numbers is wrong: math-verify would take
+   "4 + 7 + 9" for 20 and "1, 2, 3" for 3, so that repeating the question or guessing often paid.
+5. Timeouts, which math-verify implements with signals, are used in the main thread, where signals
+   work; elsewhere the bound on the length has to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from dataclasses import dataclass
+from functools import cache
+
+import math_verify
+
+MAX_ANSWER_LENGTH = 200  # characters
+_TIMEOUT_S = 3
+_TAG = r"</?(?:think|answer)>"
+_TEXT = rf"((?:(?!{_TAG}).)*)"
+_FORMAT = re.compile(rf"<think>{_TEXT}</think>\s*<answer>{_TEXT}</answer>", re.DOTALL)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[0-9](?:[0-9.,]*[0-9])?")
+
+# It warns once per process that a thread has no timeout, which is known here.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The two parts of a response in the format, without surrounding white space."""
+
+    think: str
+    answer: str
+
+
+def parse(text: str) -> Response | None:
+    """Returns the parts of a response, or None if it is not in the format."""
+    match = _FORMAT.fullmatch(text.strip())
+    return Response(match[1].strip(), match[2].strip()) if match else None
+
+
+def is_correct(text: str, gold: str) -> bool:
+    """Returns whether the response is in the format and its answer equals the reference.
+
+    Raises:
+        ValueError: the reference cannot be parsed.
+    """
+    response = parse(text)
+    return is_equal(response.answer if response else "", gold)
+
+
+def is_equal(answer: str, gold: str) -> bool:
+    """Returns whether the answer is the same number or expression as the reference.
+
+    Raises:
+        ValueError: the reference cannot be parsed.
+    """
+    answer, gold = answer.strip(), gold.strip()
+    if _INTEGER.fullmatch(gold):
+        if _INTEGER.fullmatch(answer):
+            return int(answer) == int(gold)  # what math-verify says too, a thousand times as fast
+        if len(_NUMBER.findall(answer)) != 1:
+            return False
+    reference = _parse_gold(gold)
+    if not answer or len(answer) > MAX_ANSWER_LENGTH:
+        return False
+    timeout_s = _timeout_s()
+    parsed = math_verify.parse(answer, parsing_timeout=timeout_s, raise_on_error=False)
+    return bool(
+        math_verify.verify(
+            list(reference), parsed, timeout_seconds=timeout_s, raise_on_error=False
+        )
+    )
+
+
+@cache
+def _parse_gold(gold: str) -> tuple[object, ...]:
+    parsed = math_verify.parse(gold, parsing_timeout=_timeout_s(), raise_on_error=False)
+    if not parsed:
+        raise ValueError(
+            f"the reference answer {gold!r} cannot be parsed by math-verify: correct it, or drop "
+            f"the problem from its source"
+        )
+    return tuple(parsed)
+
+
+def _timeout_s() -> int | None:
+    return _TIMEOUT_S if threading.current_thread() is threading.main_thread() else None

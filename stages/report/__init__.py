@@ -1,0 +1,1 @@
+"""Stage `report`: the results table, paired differences and training curves."""

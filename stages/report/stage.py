@@ -1,0 +1,96 @@
+"""Collects the evaluations into one table with paired differences, and the training curves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from stages._contract.artifacts import read_jsonl
+from stages.report.paired import compare
+from stages.report.params import MODELS
+from stages.report.table import render
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stages.report.params import ReportInputs, ReportParams
+
+PAIRS = [*pairwise(MODELS), (MODELS[0], MODELS[-1])]
+
+
+def run(params: ReportParams, inputs: ReportInputs, out: Path, work: Path) -> dict[str, Any]:
+    """Writes results.md, sft.csv and grpo.csv into `out`; returns all cells and the differences.
+
+    Raises:
+        ValueError: a cell is missing or corrupted, or the models were asked different problems.
+    """
+    del work
+    results: dict[str, dict[str, Any]] = {model: {} for model in MODELS}
+    accuracies: dict[str, dict[str, dict[str, float]]] = {task: {} for task in params.tasks}
+    for model in MODELS:
+        for task in params.tasks:
+            cell = inputs.evaluations / model / task
+            results[model][task], accuracies[task][model] = read_cell(cell)
+    for task, by_model in accuracies.items():
+        _check_same_problems(inputs.evaluations, task, by_model)
+    paired = {
+        task: {
+            f"{second}_minus_{first}": compare(by_model[first], by_model[second], params.confidence)
+            for first, second in PAIRS
+        }
+        for task, by_model in accuracies.items()
+    }
+    page = render(results, paired, params.confidence)
+    (out / "results.md").write_text(page, encoding="utf-8")
+    for name, log in (("sft", inputs.sft_log), ("grpo", inputs.grpo_log)):
+        write_csv(out / f"{name}.csv", read_jsonl(log))
+    return {"paired": paired} | {f"evaluate/{model}": results[model] for model in MODELS}
+
+
+def read_cell(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """Returns a cell's results.json, and the accuracy by problem id from its samples.jsonl.
+
+    Raises:
+        ValueError: a file is missing or corrupted, or the two do not agree.
+    """
+    hint = "run `dvc repro evaluate`"
+    try:
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        rows = read_jsonl(folder / "samples.jsonl")
+        accuracy = {row["id"]: fmean(row["correct"]) for row in rows}
+        recorded = results["accuracy"]
+    except FileNotFoundError as error:
+        raise ValueError(f"{error.filename} is not there: {hint}") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} is corrupted ({error!r}): {hint}") from error
+    if len(accuracy) < max(2, len(rows)) or abs(fmean(accuracy.values()) - recorded) > 1e-9:  # noqa: PLR2004
+        raise ValueError(
+            f"{folder}: results.json says accuracy {recorded}, which is not that of the "
+            f"{len(rows)} rows of samples.jsonl: {hint}"
+        )
+    return results, accuracy
+
+
+def _check_same_problems(
+    evaluations: Path, task: str, by_model: dict[str, dict[str, float]]
+) -> None:
+    first = by_model[MODELS[0]].keys()
+    for model in MODELS[1:]:
+        different = sorted(first ^ by_model[model].keys())
+        if different:
+            raise ValueError(
+                f"{evaluations}: {MODELS[0]} and {model} were asked different problems of {task} "
+                f"({different[0]} and {len(different) - 1} more): run `dvc repro evaluate`"
+            )
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes the rows of a training log, `step` first, the other columns by name."""
+    columns = ["step", *sorted(rows[0].keys() - {"step"})]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
