@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.seeding import derive
@@ -40,7 +41,7 @@ def group(rows: Sequence[Row], problems: Mapping[str, Row]) -> dict[str, list[Ro
                 f"training problems: run `dvc repro generate`"
             )
         groups[row["id"]].append(row)
-    num_samples = max(map(len, groups.values()))
+    num_samples = mode(map(len, groups.values()))
     for name, samples in groups.items():
         samples.sort(key=lambda row: int(row["sample"]))
         if [row["sample"] for row in samples] != list(range(num_samples)):
@@ -79,18 +80,25 @@ def select(samples: Sequence[Row], reasons: Sequence[str | None], params: Filter
         for index in right:
             final[index] = out_of_band
         return final
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     num_kept = 0
     for index in sorted(right, key=lambda index: _rank(samples[index], params)):
-        text = " ".join(samples[index]["response"].split())
-        if text in seen:
+        words = _words(samples[index]["response"])
+        if words in seen:
             final[index] = "duplicate"
         elif num_kept == params.max_per_prompt:
             final[index] = "over_cap"
         else:
             num_kept += 1
-        seen.add(text)
+        seen.add(words)
     return final
+
+
+def _words(response: str) -> tuple[str, ...]:
+    """Returns what makes two traces the same: their words, however they are spaced."""
+    parsed = parse(response)
+    assert parsed is not None, "right traces are in the format"
+    return (*parsed.think.split(), "", *parsed.answer.split())
 
 
 def _rank(row: Row, params: FilterParams) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from stages.generate.engine import cpu_list, is_cpu_build, prepare_environment
+from stages.generate.engine import is_cpu_build, prepare_environment
 from stages.generate.engine_params import EngineParams
 
 CPU = EngineParams(
@@ -52,18 +52,10 @@ def test_chunked_prefill_needs_no_large_step() -> None:
     assert options.max_num_batched_tokens is None
 
 
-def test_cpu_list_takes_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that was given CPUs 3, 5 and 8 binds to those, not to 0 and 1."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {8, 3, 5})
-    assert cpu_list(2) == "3,5"
-    with pytest.raises(ValueError, match=r"num_threads must be between 1 and 3, .*, not 4"):
-        cpu_list(4)
-
-
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine runs in this process; CPUs are bound on a CPU build only."""
+    """The engine runs in this process, with as many threads as asked for on a CPU build."""
     monkeypatch.setattr(os, "environ", {"VLLM_LOGGING_LEVEL": "DEBUG"})
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
     prepare_environment(2)
     expected = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -73,5 +65,14 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "VLLM_LOGGING_LEVEL": "DEBUG",
     }
     if is_cpu_build():
-        expected["VLLM_CPU_OMP_THREADS_BIND"] = "0,1"
+        expected |= {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     assert os.environ == expected
+
+
+@pytest.mark.skipif(not is_cpu_build(), reason="a GPU build does not compute on these threads")
+def test_no_more_threads_than_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was given three of the machine's CPUs cannot run four threads."""
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {8, 3, 5})
+    with pytest.raises(ValueError, match=r"num_threads must be between 1 and 3, .*, not 4"):
+        prepare_environment(4)

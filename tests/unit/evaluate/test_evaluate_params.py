@@ -32,7 +32,7 @@ def test_paths_of_a_cell() -> None:
         task=Path("stages/evaluate/tasks/chain_sum.yaml"),
         problems=Path("artifacts/prompts/evaluate/chain_sum.jsonl"),
     )
-    assert inputs(PARAMS, model="base", task="arithmetic").model == Path("artifacts/fetch")
+    assert inputs(PARAMS, model="base", task="arithmetic").model == Path("artifacts/base")
     assert out(model="sft", task="arithmetic") == Path("artifacts/evaluate/sft/arithmetic")
     assert metrics(model="sft", task="arithmetic") == {}
 

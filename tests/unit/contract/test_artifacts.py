@@ -1,0 +1,85 @@
+"""Outputs appear whole or not at all, and their bytes are stable."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stages._contract.artifacts import (
+    publish,
+    read_jsonl,
+    sha256_tree,
+    write_json,
+    write_jsonl,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_publish_replaces_the_old_output(tmp_path: Path) -> None:
+    out = tmp_path / "artifacts" / "x"
+    out.mkdir(parents=True)
+    (out / "old").touch()
+    with publish(out) as folder:
+        (folder / "new").write_text("1")
+        assert [path.name for path in out.iterdir()] == ["old"]
+    assert [path.name for path in out.iterdir()] == ["new"]
+    assert [path.name for path in out.parent.iterdir()] == ["x"]
+
+
+def test_publish_keeps_the_old_output_on_failure(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    out.mkdir()
+    (out / "old").touch()
+    with pytest.raises(KeyboardInterrupt), publish(out) as folder:
+        (folder / "new").touch()
+        raise KeyboardInterrupt
+    assert [path.name for path in out.iterdir()] == ["old"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_publish_removes_what_a_killed_run_left(tmp_path: Path) -> None:
+    (tmp_path / ".x.abc").mkdir()
+    (tmp_path / ".xy.abc").mkdir()  # another stage's, perhaps running
+    with publish(tmp_path / "x"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".xy.abc", "x"]
+
+
+def test_jsonl_has_sorted_keys_and_real_letters(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "x.jsonl", [{"b": "é", "a": 1}, {"a": None}])
+    assert (tmp_path / "x.jsonl").read_bytes() == '{"a": 1, "b": "é"}\n{"a": null}\n'.encode()
+    assert read_jsonl(tmp_path / "x.jsonl") == [{"a": 1, "b": "é"}, {"a": None}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1}\n{"a": ', "x.jsonl:2 is corrupted"),
+        (b'{"a": 1}\n[]\n', "x.jsonl:2 is not a JSON object"),
+        (b"\xff\n", "x.jsonl:1 is corrupted"),
+        (b"", "x.jsonl is empty"),
+    ],
+)
+def test_bad_jsonl_names_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_jsonl(tmp_path / "x.jsonl")
+
+
+def test_nan_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tree_digest_is_that_of_sha256sum_lines(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "c").write_bytes(b"1")
+    (tmp_path / "a").write_bytes(b"2")
+    one, two = (hashlib.sha256(content).hexdigest() for content in (b"1", b"2"))
+    expected = hashlib.sha256(f"{two}  a\n{one}  b/c\n".encode()).hexdigest()
+    assert sha256_tree(tmp_path) == expected

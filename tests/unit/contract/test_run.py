@@ -1,0 +1,213 @@
+"""A stage that fails leaves one line, an exit status and nothing else: with real processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PARAMS = """
+from dataclasses import dataclass
+from pathlib import Path
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoParams:
+    size: int
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoInputs:
+    data: Path
+
+def inputs(params, **cell):
+    return DemoInputs(data=Path("data.txt"))
+
+def out(**cell):
+    return Path("artifacts/demo")
+
+def metrics(**cell):
+    return {"demo": Path("metrics/demo.json")}
+"""
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """Returns a repository with the real contract and one stage, `demo`, without its stage.py."""
+    (tmp_path / "stages" / "demo").mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py"):
+        shutil.copy(ROOT / "stages" / name, tmp_path / "stages")
+    shutil.copytree(ROOT / "stages" / "_contract", tmp_path / "stages" / "_contract")
+    (tmp_path / "stages" / "demo" / "params.py").write_text(PARAMS)
+    (tmp_path / "params.yaml").write_text("demo:\n  size: 3\n")
+    (tmp_path / "data.txt").write_text("x")
+    return tmp_path
+
+
+def write_stage(repo: Path, body: str) -> None:
+    """Writes demo's stage.py with this body of `run`."""
+    header = "import os, time\ndef run(params, inputs, out, work):\n"
+    code = header + textwrap.indent(textwrap.dedent(body), "    ")
+    (repo / "stages" / "demo" / "stage.py").write_text(code)
+
+
+def start(repo: Path, *prefix: str) -> subprocess.Popen[str]:
+    command = [*prefix, sys.executable, "-m", "stages", "run", "demo"]
+    return subprocess.Popen(command, cwd=repo, text=True, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Returns the exit status and stderr."""
+    _, stderr = process.communicate(timeout=60)
+    return process.returncode, stderr
+
+
+def left(repo: Path) -> list[str]:
+    """Returns the files that a stage has left, its work aside."""
+    folders = [repo / name for name in ("artifacts", "metrics", "runs")]
+    return sorted(
+        str(path.relative_to(repo)) for folder in folders for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def test_success_leaves_out_metrics_and_manifest(repo: Path) -> None:
+    write_stage(repo, '(out / "a").write_text("1")\nreturn {"demo": {"n": params.size}}')
+    assert finish(start(repo)) == (0, "")
+    assert left(repo) == ["artifacts/demo/a", "metrics/demo.json", "runs/demo.json"]
+    assert (repo / "metrics" / "demo.json").read_text() == '{\n "n": 3\n}\n'
+    assert list((repo / "work").iterdir()) == []
+    manifest = json.loads((repo / "runs" / "demo.json").read_text())
+    assert manifest["inputs"] == {
+        "data.txt": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    }
+    assert manifest["packages"]["torch"] == "2.13.0+cpu"
+    assert manifest["peak_memory_bytes"] > 1e6
+    assert manifest["commit"] is None
+
+
+def test_user_error_is_one_line(repo: Path) -> None:
+    write_stage(repo, '(out / "a").write_text("1")\nraise ValueError("demo.size is too small")')
+    assert finish(start(repo)) == (1, "rederive: demo: demo.size is too small\n")
+    assert left(repo) == []
+
+
+def test_missing_input_is_one_line(repo: Path) -> None:
+    write_stage(repo, "return {}")
+    (repo / "data.txt").unlink()
+    status, stderr = finish(start(repo))
+    assert status == 1
+    assert stderr.startswith("rederive: demo: data.txt (data) is not there: `dvc repro` makes")
+    assert stderr.count("\n") == 1
+
+
+def test_bad_params_are_one_line(repo: Path) -> None:
+    write_stage(repo, "return {}")
+    (repo / "params.yaml").write_text("demo:\n  size: big\n")
+    assert finish(start(repo)) == (1, "rederive: demo: demo.size: expected int, got str 'big'\n")
+
+
+def test_bug_gives_a_traceback(repo: Path) -> None:
+    write_stage(repo, 'raise KeyError("oops")')
+    status, stderr = finish(start(repo))
+    assert status == 1
+    assert "Traceback" in stderr
+    assert left(repo) == []
+
+
+def test_infinite_metric_names_its_key(repo: Path) -> None:
+    write_stage(repo, 'return {"demo": {"loss": [1][0] * float("nan")}}')
+    status, stderr = finish(start(repo))
+    assert (status, stderr.count("\n")) == (1, 1)
+    assert "the metric demo.demo.loss is nan" in stderr
+    assert left(repo) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_signal_leaves_nothing_but_work(
+    repo: Path, number: signal.Signals, status: int, word: str
+) -> None:
+    write_stage(
+        repo,
+        """
+        (out / "half").write_text("1")
+        (work / "shard").write_text("1")
+        (work / "ready").touch()
+        time.sleep(60)
+        """,
+    )
+    process = start(repo)
+    deadline = time.monotonic() + 30
+    while not list(repo.glob("work/demo/*/ready")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert finish(process) == (
+        status,
+        f"rederive: demo: {word}; nothing half-written was kept\n",
+    )
+    assert left(repo) == []
+    assert len(list(repo.glob("work/demo/*/shard"))) == 1
+
+
+def test_next_run_finds_its_work_and_other_params_do_not(repo: Path) -> None:
+    body = """
+    found = sorted(path.name for path in work.iterdir())
+    (work / "shard").touch()
+    if not (work.parent / "go").exists():
+        raise ValueError(f"found {found}")
+    (out / "found").write_text(str(found))
+    return {"demo": {}}
+    """
+    write_stage(repo, body)
+    assert finish(start(repo))[1] == "rederive: demo: found []\n"
+    assert finish(start(repo))[1] == "rederive: demo: found ['shard']\n"
+    (repo / "params.yaml").write_text("demo:\n  size: 4\n")
+    assert finish(start(repo))[1] == "rederive: demo: found []\n"
+    (repo / "params.yaml").write_text("demo:\n  size: 3\n")
+    (repo / "work" / "demo" / "go").touch()
+    assert finish(start(repo)) == (0, "")
+    assert (repo / "artifacts" / "demo" / "found").read_text() == "['shard']"
+
+
+def test_full_disk_is_one_line(repo: Path) -> None:
+    # A limit on the size of files stands for a full disk: the write fails in the same place.
+    write_stage(
+        repo,
+        """
+        import resource, signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        (out / "a").write_bytes(bytes(5000))
+        """,
+    )
+    status, stderr = finish(start(repo))
+    assert (status, stderr.count("\n")) == (1, 1)
+    assert stderr.endswith("free some disk space and run again\n")
+    assert left(repo) == []
+
+
+def test_unknown_stage_lists_the_known_ones(repo: Path) -> None:
+    command = [sys.executable, "-m", "stages", "run", "dmeo"]
+    done = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert "invalid choice: 'dmeo' (choose from 'demo')" in done.stderr
+
+
+def test_check_reads_every_section_without_torch() -> None:
+    code = (
+        "import sys; from stages.__main__ import main; status = main(['check'])\n"
+        "assert 'torch' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "params.yaml: 8 sections are in order\n")

@@ -1,0 +1,136 @@
+"""The table, the paired differences and the curves, against values computed by hand."""
+
+from __future__ import annotations
+
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages._contract.artifacts import write_json, write_jsonl
+from stages.report.paired import compare
+from stages.report.params import MODELS, ReportInputs, ReportParams
+from stages.report.stage import run
+from stages.report.table import percent
+
+CORRECT = {"base": [0, 0, 0, 0], "sft": [1, 0, 0, 1], "grpo": [1, 1, 0, 1]}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> ReportInputs:
+    """Returns one task's evaluations of four problems, and two short training logs."""
+    for model, values in CORRECT.items():
+        folder = tmp_path / "evaluate" / model / "sums"
+        folder.mkdir(parents=True)
+        accuracy = sum(values) / 4
+        results: dict[str, Any] = {"accuracy": accuracy, "accuracy_stderr": 0.1, "num_problems": 4}
+        results |= {"format_rate": 0.5, "format_rate_stderr": 0.2}
+        given = None if model == "base" else accuracy
+        results |= {"accuracy_given_format": given, "accuracy_given_format_stderr": given}
+        write_json(folder / "results.json", results)
+        rows = [{"id": f"p{n}", "correct": [bool(value)]} for n, value in enumerate(values)]
+        write_jsonl(folder / "samples.jsonl", rows)
+    write_jsonl(tmp_path / "sft.jsonl", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}])
+    write_jsonl(tmp_path / "grpo.jsonl", [{"step": 1, "reward": 0.5, "kl": 0.0}])
+    return ReportInputs(
+        evaluations=tmp_path / "evaluate",
+        sft_log=tmp_path / "sft.jsonl",
+        grpo_log=tmp_path / "grpo.jsonl",
+    )
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Returns an empty folder."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+PARAMS = ReportParams(tasks=["sums"], confidence=0.95)
+
+
+def test_metrics_and_files(inputs: ReportInputs, out: Path) -> None:
+    metrics = run(PARAMS, inputs, out, out)
+    assert metrics["evaluate/sft"]["sums"]["accuracy"] == 0.5
+    pair = metrics["paired"]["sums"]["grpo_minus_sft"]
+    # Differences 0, 1, 0, 0: mean 1/4, sample variance (3 x 1/16 + 9/16) / 3 = 1/4.
+    assert pair["difference"] == 0.25
+    assert pair["stderr"] == pytest.approx(sqrt(1 / 4 / 4))
+    assert pair["ci_low"] == pytest.approx(0.25 - 1.959964 * 0.25)
+    assert pair["ci_high"] == pytest.approx(0.25 + 1.959964 * 0.25)
+    assert (pair["num_gained"], pair["num_lost"], pair["num_problems"]) == (1, 0, 4)
+    assert list(metrics["paired"]["sums"]) == ["sft_minus_base", "grpo_minus_sft", "grpo_minus_base"]
+    assert (out / "sft.csv").read_text() == "step,loss\n1,2.0\n2,1.5\n"
+    assert (out / "grpo.csv").read_text() == "step,kl,reward\n1,0.0,0.5\n"
+    page = (out / "results.md").read_text(encoding="utf-8")
+    assert "| sums | right | 0.0 ± 10.0 | 50.0 ± 10.0 | 75.0 ± 10.0 |\n" in page
+    assert "| sums | right, of those in the format | – | 50.0 ± 50.0 | 75.0 ± 75.0 |\n" in page
+    assert "| sums | grpo - sft: +25.0 ± 25.0 | -24.0 to +74.0 | 1 / 0 |\n" in page
+
+
+def damage(inputs: ReportInputs, name: str, content: str) -> None:
+    (inputs.evaluations / "sft" / "sums" / name).write_text(content)
+
+
+def test_missing_cell(inputs: ReportInputs, out: Path) -> None:
+    (inputs.evaluations / "sft" / "sums" / "results.json").unlink()
+    with pytest.raises(ValueError, match="results.json is not there: run `dvc repro evaluate`"):
+        run(PARAMS, inputs, out, out)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"acc": 1}'])
+def test_corrupted_results(inputs: ReportInputs, out: Path, content: str) -> None:
+    damage(inputs, "results.json", content)
+    with pytest.raises(ValueError, match="sft/sums is corrupted"):
+        run(PARAMS, inputs, out, out)
+
+
+def test_results_that_disagree_with_the_samples(inputs: ReportInputs, out: Path) -> None:
+    damage(inputs, "results.json", '{"accuracy": 0.75}')
+    with pytest.raises(ValueError, match="says accuracy 0.75, which is not that of the 4 rows"):
+        run(PARAMS, inputs, out, out)
+
+
+def test_different_problems(inputs: ReportInputs, out: Path) -> None:
+    rows = [{"id": f"q{n}", "correct": [bool(value)]} for n, value in enumerate(CORRECT["sft"])]
+    write_jsonl(inputs.evaluations / "sft" / "sums" / "samples.jsonl", rows)
+    with pytest.raises(ValueError, match=r"base and sft were asked different .* \(p0 and 7 more\)"):
+        run(PARAMS, inputs, out, out)
+
+
+def test_percent() -> None:
+    assert percent(0.3333, 0.0272) == "33.3 ± 2.7"
+    assert percent(-0.05, 0.01, sign="+") == "-5.0 ± 1.0"
+    assert percent(None, None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "confidence", "message"),
+    [([], 0.95, "report.tasks"), (["a", "a"], 0.95, "each once"), (["a"], 95, "must be in")],
+)
+def test_bounds(tasks: list[str], confidence: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ReportParams(tasks=tasks, confidence=confidence)
+
+
+shares = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)
+
+
+@given(shares, st.floats(0.5, 0.99))
+def test_swapping_the_models_negates_the_difference(
+    values: list[tuple[float, float]], confidence: float
+) -> None:
+    first = {str(n): value for n, (value, _) in enumerate(values)}
+    second = {str(n): value for n, (_, value) in enumerate(values)}
+    forth, back = compare(first, second, confidence), compare(second, first, confidence)
+    assert forth["difference"] == pytest.approx(-back["difference"])
+    assert forth["ci_low"] == pytest.approx(-back["ci_high"])
+    assert forth["num_gained"] == back["num_lost"]
+    assert forth["ci_low"] <= forth["difference"] <= forth["ci_high"]
+
+
+def test_models_are_those_of_the_recipe() -> None:
+    assert MODELS == ("base", "sft", "grpo")

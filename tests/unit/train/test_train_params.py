@@ -1,0 +1,45 @@
+"""Bounds of sft's, grpo's and generate's parameters, starting from the shipped values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages._contract.params import load
+
+PARAMS = Path(__file__).parents[3] / "params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "message"),
+    [
+        ("sft", {"learning_rate": 0.0}, "sft.learning_rate must be > 0, not 0.0"),
+        ("sft", {"warmup_steps": -0.1}, "sft.warmup_steps must be >= 0, not -0.1"),
+        ("sft", {"max_length": 0}, "sft.max_length must be >= 1, not 0"),
+        ("sft", {"save_steps": 0}, "sft.save_steps must be >= 1, or null"),
+        ("sft", {"packing": True}, "sft.packing needs attn_implementation flash_attention_2"),
+        ("grpo", {"num_generations": 1}, "must be >= 2, not 1: a completion's advantage"),
+        ("grpo", {"num_generations": 7}, r"\(7\) must divide .* \(32\)"),
+        ("grpo", {"per_device_train_batch_size": 0}, "grpo.per_device_train_batch_size must be"),
+        ("grpo", {"rewards": {"acuracy": 1.0}}, "has no 'acuracy'; there are accuracy, format"),
+        ("grpo", {"rewards": {"accuracy": 0.0}}, "at least one reward a weight other than 0"),
+        ("grpo", {"beta": -0.1}, "grpo.beta must be >= 0, not -0.1"),
+        ("grpo", {"temperature": 0.0}, "grpo.temperature must be > 0, not 0.0"),
+        ("grpo", {"top_p": 0.0}, r"grpo.top_p must be in \(0, 1\], not 0.0"),
+        ("grpo", {"max_steps": 0}, "grpo.max_steps must be >= 1, not 0"),
+        ("grpo", {"save_steps": 0}, "grpo.save_steps must be >= 1, or null"),
+        ("generate", {"model": "/models/r1"}, "must be a model folder below the repository's root"),
+        ("generate", {"model": "../r1"}, "must be a model folder below the repository's root"),
+        ("generate", {"num_samples": 0}, "generate.num_samples must be >= 1, not 0"),
+        ("generate", {"temperature": 0.0}, "all samples of a problem would be the same"),
+        ("generate", {"temperature": -1.0}, "generate.temperature must be >= 0, not -1.0"),
+        ("generate", {"top_p": 1.5}, r"generate.top_p must be in \(0, 1\], not 1.5"),
+        ("generate", {"max_tokens": 1024}, "leaves no room for the prompt"),
+    ],
+)
+def test_bounds_name_key_and_remedy(stage: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(load(PARAMS, stage), **changes)
