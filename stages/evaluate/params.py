@@ -67,11 +67,10 @@ def metrics(**cell: str) -> dict[str, Path]:
 def _names(cell: dict[str, str]) -> tuple[str, str]:
     model, task = cell.get("model"), cell.get("task")
     if model not in _MODELS:
-        raise ValueError(f"evaluate: --model must be one of {', '.join(_MODELS)}, not {model!r}")
+        raise ValueError(f"--model must be one of {', '.join(_MODELS)}, not {model!r}")
     tasks = sorted(path.stem for path in Path(__file__).parent.joinpath("tasks").glob("*.yaml"))
     if task not in tasks:
         raise ValueError(
-            f"evaluate: --task must be one of {', '.join(tasks)}, not {task!r}: each is a file "
-            f"in {_TASKS}"
+            f"--task must be one of {', '.join(tasks)}, not {task!r}: each is a file in {_TASKS}"
         )
     return model, task

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+_BLOCK_MULTIPLE = 32  # tokens
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineParams:
@@ -41,10 +43,11 @@ class EngineParams:
                 f"engine.kv_cache_memory_bytes must be >= 1, not {self.kv_cache_memory_bytes}; "
                 f"null derives it from gpu_memory_utilization"
             )
-        if self.block_size is not None and (self.block_size < 32 or self.block_size % 32):
+        size = self.block_size
+        if size is not None and (size < 1 or size % _BLOCK_MULTIPLE):
             raise ValueError(
-                f"engine.block_size must be a multiple of 32, not {self.block_size}: the CPU's "
-                f"attention needs it; null takes vLLM's default"
+                f"engine.block_size must be a multiple of {_BLOCK_MULTIPLE}, not {size}: the CPU's "
+                f"attention wants it; null takes vLLM's default"
             )
         self._check_prefill()
 

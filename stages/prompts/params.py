@@ -166,7 +166,7 @@ class PromptsParams:
 
     seed: int
     system_prompt: str | None
-    examples: str | None
+    examples: str
     decontamination: DecontaminationParams
     sources: dict[str, Source]
 
@@ -175,6 +175,11 @@ class PromptsParams:
         if self.system_prompt is not None and not self.system_prompt.strip():
             raise ValueError(
                 "prompts.system_prompt must have a text, or be null for no system message"
+            )
+        if not self.examples:
+            raise ValueError(
+                "prompts.examples must name a file of worked examples; generate.num_examples: 0 "
+                "samples without them"
             )
         for name in self.sources:
             if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
@@ -194,13 +199,13 @@ class PromptsParams:
 class PromptsInputs:
     """The worked examples; the problems are pinned by digests in the parameters."""
 
-    examples: Path | None
+    examples: Path
 
 
 def inputs(params: PromptsParams, **cell: str) -> PromptsInputs:
     """Returns the input paths, relative to the repository root."""
     del cell
-    return PromptsInputs(examples=None if params.examples is None else Path(params.examples))
+    return PromptsInputs(examples=Path(params.examples))
 
 
 def out(**cell: str) -> Path:

@@ -44,14 +44,14 @@ def run(params: PromptsParams, inputs: PromptsInputs, out: Path, work: Path) -> 
     return {"prompts": counts}
 
 
-def read_examples(path: Path | None) -> list[dict[str, Any]]:
-    """Returns the worked examples as {"prompt": [user message], "response"}; none without a file.
+def read_examples(path: Path) -> list[dict[str, Any]]:
+    """Returns the worked examples as {"prompt": [user message], "response"}.
 
     Raises:
         ValueError: a row has other fields than question and response, or they are no texts.
     """
     examples = []
-    for number, row in enumerate(read_jsonl(path) if path else [], start=1):
+    for number, row in enumerate(read_jsonl(path), start=1):
         if row.keys() != {"question", "response"} or not all(
             isinstance(text, str) and text for text in row.values()
         ):

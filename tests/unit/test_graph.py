@@ -1,0 +1,153 @@
+"""The graph against the code: names, files, and every import among the deps."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dvc.repo import Repo
+
+from stages._contract.params import load_all, stage_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = load_all(ROOT / "params.yaml")
+
+
+def read_graph() -> dict[str, list[Any]]:
+    """Returns DVC's own stages by the name before the @."""
+    graph: dict[str, list[Any]] = {}
+    for stage in Repo(str(ROOT)).index.stages:
+        graph.setdefault(stage.name.partition("@")[0], []).append(stage)
+    return graph
+
+
+GRAPH = read_graph()
+CELLS = [(name, stage) for name, stages in sorted(GRAPH.items()) for stage in stages]
+
+
+def cell_of(stage: Any) -> dict[str, str]:
+    """Returns the cell that the stage's command names."""
+    words = stage.cmd.split()
+    return {word[2:]: words[i + 1] for i, word in enumerate(words) if word.startswith("--")}
+
+
+def paths_of(entries: list[Any]) -> set[str]:
+    """Returns deps or outs relative to the root, parameters left out."""
+    return {
+        Path(entry.fs_path).relative_to(ROOT).as_posix()
+        for entry in entries
+        if not hasattr(entry, "params")
+    }
+
+
+def walk_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields the nodes below, those inside functions too, but not what only type checkers read."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from walk_at_run_time(child)
+
+
+def import_closure(file: Path) -> set[Path]:
+    """Returns the files of `stages` that the file imports, directly or not, itself included."""
+    found, waiting = set(), [file]
+    while waiting:
+        current = waiting.pop()
+        if current in found:
+            continue
+        found.add(current)
+        for node in walk_at_run_time(ast.parse(current.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                path = ROOT / (name.replace(".", "/") + ".py")
+                if name.startswith("stages.") and path.is_file():
+                    waiting.append(path)
+    return found
+
+
+def test_sections_folders_stages_and_classes_have_the_same_names() -> None:
+    names = stage_names()
+    assert sorted(SECTIONS) == names
+    assert sorted(GRAPH) == names
+    folders = [path.name for path in (ROOT / "stages").iterdir() if path.is_dir()]
+    assert sorted(name for name in folders if not name.startswith("_")) == names
+    assert [type(SECTIONS[name]).__name__ for name in names] == [
+        f"{name.capitalize()}Params" for name in names
+    ]
+
+
+def test_graph_fits_on_two_screens() -> None:
+    assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize(("name", "stage"), CELLS, ids=[stage.name for _, stage in CELLS])
+def test_deps_are_the_imports_and_the_inputs(name: str, stage: Any) -> None:
+    module = importlib.import_module(f"stages.{name}.params")
+    cell = cell_of(stage)
+    deps = paths_of(stage.deps)
+    inputs = module.inputs(SECTIONS[name], **cell)
+    paths = [getattr(inputs, field) for field in inputs.__dataclass_fields__]
+    data = {path.as_posix() for path in paths if path is not None}
+    folder = ROOT / "stages" / name
+    code = import_closure(folder / "params.py") | import_closure(folder / "stage.py")
+    code |= set((ROOT / "stages" / "_contract").glob("[!_]*.py"))  # run.py imports the others
+    covered = {
+        path.relative_to(ROOT).as_posix()
+        for path in (file for dep in deps if dep.startswith("stages/") for file in expand(dep))
+        if path.suffix == ".py" and path.name != "__init__.py"
+    }
+    imported = {path.relative_to(ROOT).as_posix() for path in code}
+    assert covered - imported == set(), "these would trigger a run for nothing"
+    assert imported - covered - data == set(), "these could change a result unnoticed"
+    others = {dep for dep in deps if not dep.startswith("stages/")}
+    assert data <= deps
+    assert others - data <= {"containers/cpu.lock.txt"}
+
+
+def expand(dep: str) -> list[Path]:
+    """Returns the files of a dep."""
+    path = ROOT / dep
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize(("name", "stage"), CELLS, ids=[stage.name for _, stage in CELLS])
+def test_outs_and_params_are_the_stage_s(name: str, stage: Any) -> None:
+    module = importlib.import_module(f"stages.{name}.params")
+    cell = cell_of(stage)
+    metrics = {path.as_posix() for path in module.metrics(**cell).values()}
+    assert paths_of(stage.outs) == {module.out(**cell).as_posix()} | metrics
+    cached = {Path(o.fs_path).relative_to(ROOT).as_posix(): o.use_cache for o in stage.outs}
+    assert not any(cached[path] for path in metrics), "metrics are in git"
+    assert [dep.params for dep in stage.deps if hasattr(dep, "params")] == [[name]]
+    assert stage.cmd.split()[:5] == ["python", "-m", "stages", "run", name]
+
+
+def test_matrix_asks_every_model_every_task() -> None:
+    cells = [tuple(cell_of(stage).values()) for stage in GRAPH["evaluate"]]
+    models, tasks = ("base", "sft", "grpo"), SECTIONS["report"].tasks
+    assert sorted(cells) == sorted((model, task) for model in models for task in tasks)
+
+
+def test_every_task_has_problems_and_a_file() -> None:
+    asked = {name for name, source in SECTIONS["prompts"].sources.items() if source.num_evaluate}
+    assert set(SECTIONS["report"].tasks) == asked
+    for task in asked:
+        assert (ROOT / "stages" / "evaluate" / "tasks" / f"{task}.yaml").is_file()
+        assert SECTIONS["prompts"].sources[task].num_evaluate >= 200
+
+
+def test_documentation_is_no_dep() -> None:
+    ignore = Repo(str(ROOT)).dvcignore
+    assert ignore.is_ignored_file(str(ROOT / "stages" / "grpo" / "README.md"))
+    assert not ignore.is_ignored_file(str(ROOT / "artifacts" / "filter" / "README.md"))
+    assert not ignore.is_ignored_file(str(ROOT / "stages" / "grpo" / "stage.py"))
