@@ -77,6 +77,7 @@ def train(trainer: Trainer, params: SftParams | GrpoParams, work: Path) -> None:
 
 def save_model(trainer: Trainer, source: Path, out: Path) -> None:
     """Writes the trained weights and their config, and `source`'s tokenizer byte for byte."""
+    trainer.model.config.use_cache = True  # TRL switches it off while it trains
     trainer.model.save_pretrained(out)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -52,6 +52,8 @@ def cases(draw: DrawFn) -> tuple[PromptsParams, dict[str, list[Problem]]]:
     """Draws parameters of one to three sources, and the sources' problems."""
     params = PromptsParams(
         seed=draw(st.integers(0, 3)),
+        system_prompt=None,
+        examples="unused.jsonl",
         decontamination=DecontaminationParams(
             ngram=N,
             boilerplate=BoilerplateParams(
@@ -75,7 +77,7 @@ def attempt(params: PromptsParams, problems: dict[str, list[Problem]]) -> Splits
     """Returns the splits; a case with too few clean problems is no example."""
     try:
         return split(
-            {name: make_pool(rows, params.seed) for name, rows in problems.items()}, params
+            {name: make_pool(rows, params.seed) for name, rows in problems.items()}, params, []
         )
     except ValueError as error:
         assert "can be used" in str(error)  # noqa: PT017 - the only mistake these cases can make
@@ -88,7 +90,7 @@ def test_no_problem_is_in_two_splits(case: tuple[PromptsParams, dict[str, list[P
     splits = attempt(*case)
     evaluate = [row for rows in splits.evaluate.values() for row in rows]
     parts = [
-        {normalise(row["question"]) for row in rows} for rows in (splits.train, splits.rl, evaluate)
+        {normalise(row["prompt"][0]["content"]) for row in rows} for rows in (splits.train, splits.rl, evaluate)
     ]
     assert len(parts[0]) == len(splits.train)
     assert len(parts[1]) == len(splits.rl)
@@ -145,16 +147,17 @@ def test_no_clean_ngram_is_shared_with_the_evaluation(
 
 
 def clean_ngrams(
-    row: dict[str, str], problems: dict[str, list[Problem]], boilerplate: set[str]
+    row: dict[str, Any], problems: dict[str, list[Problem]], boilerplate: set[str]
 ) -> set[str]:
     """Returns the n-grams of a row's question and solution of which no word is boilerplate."""
+    question = row["prompt"][0]["content"]
     solution = min(
         problem
         for problem in problems[row["task"]]
-        if normalise(problem.question) == normalise(row["question"])
+        if normalise(problem.question) == normalise(question)
     ).solution
     grams = set()
-    for text in (row["question"], solution):
+    for text in (question, solution):
         sequence = words(text)
         marked = [
             any(" ".join(sequence[i : i + 2]) in boilerplate for i in (at - 1, at) if i >= 0)

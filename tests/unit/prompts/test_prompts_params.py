@@ -17,6 +17,7 @@ from stages.prompts.params import (
 
 FIELDS = {"question_field": "question", "answer_field": "answer", "answer_after": None}
 COUNTS = {"num_train": 2, "num_rl": 1, "num_evaluate": 1}
+SETTINGS: dict[str, Any] = {"seed": 0, "system_prompt": None, "examples": "unused.jsonl"}
 DECONTAMINATION = DecontaminationParams(
     ngram=10, boilerplate=BoilerplateParams(ngram=5, min_frequency=0.2, num_rows=500)
 )
@@ -77,13 +78,13 @@ def test_jsonl_is_pinned() -> None:
 @pytest.mark.parametrize("name", ["Chain-Sum", "a/b", "../x", "", "_x", "chain sum"])
 def test_task_names_are_file_names(name: str) -> None:
     with pytest.raises(ValueError, match="must consist of a-z, 0-9 and _"):
-        PromptsParams(seed=0, decontamination=DECONTAMINATION, sources={name: gym()})
+        PromptsParams(**SETTINGS, decontamination=DECONTAMINATION, sources={name: gym()})
 
 
 @pytest.mark.parametrize("key", ["num_train", "num_rl", "num_evaluate"])
 def test_every_later_stage_has_problems(key: str) -> None:
     with pytest.raises(ValueError, match=f"{key} is 0 in every source"):
-        PromptsParams(seed=0, decontamination=DECONTAMINATION, sources={"a": gym(**{key: 0})})
+        PromptsParams(**SETTINGS, decontamination=DECONTAMINATION, sources={"a": gym(**{key: 0})})
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,17 @@ def test_boilerplate_bounds(change: dict[str, Any]) -> None:
 def test_ngram_bound() -> None:
     with pytest.raises(ValueError, match=r"decontamination\.ngram must be >= 1"):
         DecontaminationParams(ngram=0, boilerplate=DECONTAMINATION.boilerplate)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"system_prompt": " "}, "prompts.system_prompt must have a text, or be null"),
+        ({"examples": ""}, "prompts.examples must name a file"),
+    ],
+)
+def test_system_prompt_and_examples_are_not_empty(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PromptsParams(
+            **(SETTINGS | change), decontamination=DECONTAMINATION, sources={"a": gym()}
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,9 @@ from stages.prompts.params import (
 )
 from stages.prompts.sources import Problem
 from stages.prompts.split import Splits, make_pool, split
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
@@ -33,24 +36,29 @@ def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
 
 
 def run_split(
-    problems: dict[str, list[Problem]], counts: dict[str, tuple[int, int, int]], seed: int = 0
+    problems: dict[str, list[Problem]],
+    counts: dict[str, tuple[int, int, int]],
+    seed: int = 0,
+    examples: Sequence[str] = (),
 ) -> Splits:
     params = PromptsParams(
         seed=seed,
+        system_prompt="Think.",
+        examples="unused.jsonl",
         decontamination=DecontaminationParams(
             ngram=4, boilerplate=BoilerplateParams(ngram=3, min_frequency=0.5, num_rows=1000)
         ),
         sources={name: source(*asked) for name, asked in counts.items()},
     )
-    return split({name: make_pool(rows, seed) for name, rows in problems.items()}, params)
+    return split({name: make_pool(rows, seed) for name, rows in problems.items()}, params, examples)
 
 
 def sums(start: int, stop: int) -> list[Problem]:
     return [Problem(f"{n} + 1", str(n + 1), str(n + 1)) for n in range(start, stop)]
 
 
-def questions(rows: list[dict[str, str]]) -> set[str]:
-    return {row["question"] for row in rows}
+def questions(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["prompt"][-1]["content"] for row in rows}
 
 
 def counts_of(splits: Splits, task: str) -> dict[str, Any]:
@@ -64,9 +72,20 @@ def test_rows_have_the_contract_s_fields() -> None:
     assert row == {
         "id": "plus-" + hashlib.sha256(f"{n} + 1".encode()).hexdigest()[:12],
         "task": "plus",
-        "question": f"{n} + 1",
+        "prompt": [
+            {"role": "system", "content": "Think."},
+            {"role": "user", "content": f"{n} + 1"},
+        ],
         "answer": str(n + 1),
     }
+
+
+def test_examples_are_kept_out_of_every_split() -> None:
+    splits = run_split({"plus": sums(0, 10)}, {"plus": (3, 3, 2)}, examples=[" 4 +  1", "5 + 1"])
+    rows = [*splits.train, *splits.rl, *splits.evaluate["plus"]]
+    assert len(rows) == 8
+    assert questions(rows).isdisjoint({"4 + 1", "5 + 1"})
+    assert counts_of(splits, "plus")["reserved_as_example"] == 2
 
 
 def test_splits_use_every_problem_once() -> None:
@@ -103,6 +122,7 @@ def test_repeats_and_conflicts_are_dropped() -> None:
     ]
     splits = run_split({"plus": rows}, {"plus": (2, 2, 2)})
     assert counts_of(splits, "plus") == {
+        "reserved_as_example": 0,
         "rows": 9,
         "duplicates": 1,
         "conflicting_answers": 2,

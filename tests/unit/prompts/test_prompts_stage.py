@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets.config
 import pytest
 
 from stages._contract.artifacts import read_jsonl, sha256_file
+from stages.filter.verify import is_correct, parse
 from stages.prompts.params import (
     BoilerplateParams,
     DecontaminationParams,
@@ -20,11 +22,9 @@ from stages.prompts.params import (
     ReasoningGymSource,
 )
 from stages.prompts.sources import Problem, read_source
-from stages.prompts.stage import run
+from stages.prompts.stage import read_examples, run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stages.prompts.params import Source
 
 CHAIN_SUM = ReasoningGymSource(
@@ -41,7 +41,21 @@ CHAIN_SUM = ReasoningGymSource(
 def stage_params(**sources: Source) -> PromptsParams:
     boilerplate = BoilerplateParams(ngram=5, min_frequency=0.2, num_rows=500)
     decontamination = DecontaminationParams(ngram=10, boilerplate=boilerplate)
-    return PromptsParams(seed=0, decontamination=decontamination, sources=sources)
+    return PromptsParams(
+        seed=0,
+        system_prompt="Think.",
+        examples="unused.jsonl",
+        decontamination=decontamination,
+        sources=sources,
+    )
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> PromptsInputs:
+    """Returns a file with one worked example."""
+    path = tmp_path / "examples.txt"
+    path.write_text(json.dumps({"question": "1 + 1?", "response": "2"}) + "\n", encoding="utf-8")
+    return PromptsInputs(examples=path)
 
 
 def gym(**changes: Any) -> ReasoningGymSource:
@@ -72,49 +86,51 @@ def jsonl(path: Path, rows: list[Any], **changes: Any) -> JsonlSource:
     return JsonlSource(kind="jsonl", **(settings | changes))
 
 
-def test_default_task_is_disjoint_and_complete(tmp_path: Path) -> None:
-    metrics = run(stage_params(chain_sum=CHAIN_SUM), PromptsInputs(), tmp_path, tmp_path)
+def test_default_task_is_disjoint_and_complete(tmp_path: Path, inputs: PromptsInputs) -> None:
+    metrics = run(stage_params(chain_sum=CHAIN_SUM), inputs, tmp_path, tmp_path)
     splits = [
         read_jsonl(tmp_path / name)
         for name in ("evaluate/chain_sum.jsonl", "rl.jsonl", "train.jsonl")
     ]
     assert [len(rows) for rows in splits] == [300, 600, 600]
     rows = [row for part in splits for row in part]
-    assert len({row["question"] for row in rows}) == 1500
+    assert len({row["prompt"][1]["content"] for row in rows}) == 1500
     assert len({row["id"] for row in rows}) == 1500
     for row in rows:
         found = re.fullmatch(
-            r"State the final answer .* problem: (\d+) ([+-]) (\d+) =", row["question"]
+            r"State the final answer .* problem: (\d+) ([+-]) (\d+) =",
+            row["prompt"][1]["content"],
         )
         assert found is not None
         left, sign, right = int(found[1]), found[2], int(found[3])
         assert row["answer"] == str(left + right if sign == "+" else left - right)
-    assert metrics["chain_sum"]["splits"] == {"evaluate": 300, "rl": 600, "train": 600}
-    assert metrics["chain_sum"]["source"]["rows"] == 4000
+    assert metrics["prompts"]["chain_sum"]["splits"] == {"evaluate": 300, "rl": 600, "train": 600}
+    assert metrics["prompts"]["chain_sum"]["source"]["rows"] == 4000
     report = json.loads((tmp_path / "report.json").read_text())
     assert len(report["decontamination"]["boilerplate"]["chain_sum"]) == 5
 
 
-def test_splits_have_the_same_difficulty(tmp_path: Path) -> None:
+def test_splits_have_the_same_difficulty(tmp_path: Path, inputs: PromptsInputs) -> None:
     """Easy one-digit sums, few and soon exhausted, must not crowd one split."""
-    run(stage_params(chain_sum=CHAIN_SUM), PromptsInputs(), tmp_path, tmp_path)
+    run(stage_params(chain_sum=CHAIN_SUM), inputs, tmp_path, tmp_path)
     for name in ("evaluate/chain_sum.jsonl", "rl.jsonl", "train.jsonl"):
         rows = read_jsonl(tmp_path / name)
-        easy = [row for row in rows if re.search(r": \d [+-] \d =", row["question"])]
+        easy = [row for row in rows if re.search(r": \d [+-] \d =", row["prompt"][1]["content"])]
         assert 0.06 < len(easy) / len(rows) < 0.13  # about 200 of 2092 distinct ones
 
 
-def test_same_parameters_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_parameters_give_the_same_bytes(tmp_path: Path, inputs: PromptsInputs) -> None:
     source = jsonl(
         tmp_path / "x.jsonl", [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(9)]
     )
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        run(stage_params(gym=gym(), file=source), PromptsInputs(), tmp_path / name, tmp_path)
+        run(stage_params(gym=gym(), file=source), inputs, tmp_path / name, tmp_path)
     files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*.json*"))
     assert [str(file) for file in files] == [
         "evaluate/file.jsonl",
         "evaluate/gym.jsonl",
+        "examples.jsonl",
         "report.json",
         "rl.jsonl",
         "train.jsonl",
@@ -215,3 +231,32 @@ def test_unreachable_hub_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     with pytest.raises(ValueError, match=r"hub cannot be reached for owner/name at a{40}"):
         read_source("t", source, 0)
+
+
+def test_examples_become_conversations(inputs: PromptsInputs) -> None:
+    assert read_examples(inputs.examples) == [
+        {"prompt": [{"role": "user", "content": "1 + 1?"}], "response": "2"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "row", [{"question": "1 + 1?"}, {"question": "1 + 1?", "response": 2}, {"a": "b"}]
+)
+def test_bad_example_names_its_line(inputs: PromptsInputs, row: dict[str, Any]) -> None:
+    inputs.examples.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"examples\.txt:1 must have a question and a response"):
+        read_examples(inputs.examples)
+
+
+def test_shipped_examples_are_right_and_in_the_format() -> None:
+    path = Path(__file__).parents[3] / "stages" / "prompts" / "examples" / "arithmetic.jsonl"
+    examples = read_examples(path)
+    assert len(examples) == 8
+    for example in examples:
+        question = example["prompt"][0]["content"]
+        numbers = [int(number) for number in re.findall(r"\d+", question)]
+        assert question == f"Calculate {' + '.join(map(str, numbers))}."
+        assert is_correct(example["response"], str(sum(numbers)))
+        for step in parse(example["response"]).think.splitlines():  # type: ignore[union-attr]
+            left, right = step.split(" = ")
+            assert sum(map(int, left.split(" + "))) == int(right)

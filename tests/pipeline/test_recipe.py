@@ -1,0 +1,252 @@
+"""The whole graph, as users run it, on a tiny model: the same dvc.yaml, stages and libraries."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages._contract.artifacts import sha256_tree
+from tests.pipeline.tiny_model import write_model, write_problems
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.pipeline
+
+CELLS = ["evaluate@base-arithmetic", "evaluate@grpo-arithmetic", "evaluate@sft-arithmetic"]
+
+
+def change(repo: Path, values: dict[str, Any]) -> None:
+    """Sets dotted keys of params.yaml."""
+    yaml = YAML()
+    sections = yaml.load(repo / "params.yaml")
+    for key, value in values.items():
+        *folders, last = key.split(".")
+        section = sections
+        for folder in folders:
+            section = section[folder]
+        section[last] = value
+    yaml.dump(sections, repo / "params.yaml")
+
+
+def call(repo: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of this environment in the repository."""
+    folder = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    for name, value in (("NAME", "a"), ("EMAIL", "a@b.example")):
+        env |= {f"GIT_AUTHOR_{name}": value, f"GIT_COMMITTER_{name}": value}
+    return subprocess.run(command, cwd=repo, env=env, text=True, capture_output=True, check=False)
+
+
+def dvc(repo: Path, *arguments: str) -> str:
+    done = call(repo, "dvc", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def git(repo: Path, *arguments: str) -> None:
+    done = call(repo, "git", *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def would_run(repo: Path) -> list[str]:
+    """Returns the stages that `dvc repro` would run, or take from the run cache."""
+    lines = dvc(repo, "repro", "--dry").splitlines()
+    return sorted(line.split("'")[1] for line in lines if line.startswith("Running stage"))
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a repository with the recipe, run once on a tiny model and committed."""
+    repo = tmp_path_factory.mktemp("recipe")
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "stages", repo / "stages", ignore=skip)
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "containers/cpu.lock.txt"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, repo / name)
+    git(repo, "init", "-q")
+    dvc(repo, "init", "-q")
+    model = repo / "tiny"
+    write_model(model)
+    digest = write_problems(repo / "problems.jsonl")
+    source = {
+        "kind": "jsonl",
+        "path": "problems.jsonl",
+        "sha256": digest,
+        "question_field": "q",
+        "answer_field": "a",
+        "answer_after": "####",
+        "max_invalid": 0,
+        "num_train": 40,
+        "num_rl": 20,
+        "num_evaluate": 40,
+    }
+    engine = {"max_model_len": 256, "max_num_batched_tokens": 256, "max_num_seqs": 32}
+    engine |= {"kv_cache_memory_bytes": 2**25}
+    change(
+        repo,
+        {
+            "fetch.source": {"kind": "path", "path": "tiny", "sha256": sha256_tree(model)},
+            "fetch.expected_sha256": None,
+            "prompts.system_prompt": None,
+            "prompts.sources": {"arithmetic": source},
+            "generate.num_examples": 0,
+            "generate.max_tokens": 12,
+            "generate.shard_size": 16,
+            "filter.min_rows": 8,
+            "sft.per_device_train_batch_size": 8,
+            "sft.save_steps": 2,
+            "grpo.max_steps": 3,
+            "grpo.per_device_train_batch_size": 8,
+            "grpo.max_completion_length": 12,
+            "report.tasks": ["arithmetic"],
+            **{f"generate.engine.{key}": value for key, value in engine.items()},
+            **{f"evaluate.engine.{key}": value for key, value in engine.items()},
+        },
+    )
+    dvc(repo, "repro")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "run")
+    return repo
+
+
+def read(repo: Path, name: str) -> Any:
+    return json.loads((repo / name).read_text(encoding="utf-8"))
+
+
+def test_all_stages_leave_what_they_promise(repo: Path) -> None:
+    filtered = read(repo, "metrics/filter.json")
+    assert filtered["num_generated"] == 160
+    assert filtered["num_kept"] + sum(filtered["rejects"].values()) == 160
+    assert 0 < filtered["pass_rate"] < 1
+    assert read(repo, "metrics/grpo.json")["num_completions"] == 48
+    for model in ("base", "sft", "grpo"):
+        cell = read(repo, f"metrics/evaluate/{model}.json")["arithmetic"]
+        assert cell["num_problems"] == 40
+        assert 0 <= cell["accuracy"] <= cell["format_rate"] <= 1
+        samples = repo / "artifacts" / "evaluate" / model / "arithmetic" / "samples.jsonl"
+        assert len(samples.read_text(encoding="utf-8").splitlines()) == 40
+    assert read(repo, "metrics/paired.json")["arithmetic"]["grpo_minus_sft"]["num_problems"] == 40
+    header = (repo / "metrics/report/grpo.csv").read_text().splitlines()[0].split(",")
+    assert {"step", "reward", "accuracy", "completion_length", "kl", "loss"} <= set(header)
+    assert "| arithmetic | right |" in (repo / "metrics/report/results.md").read_text()
+    assert list((repo / "work").iterdir()) == []
+
+
+def test_manifests_say_what_ran(repo: Path) -> None:
+    assert read(repo, "runs/generate.json")["facts"]["generator"] == "vllm"
+    assert read(repo, "runs/grpo.json")["facts"]["generator"] == "transformers"
+    assert read(repo, "runs/evaluate-base-arithmetic.json")["facts"]["backend"] == "vllm"
+    for path in (repo / "runs").iterdir():
+        manifest = read(repo, f"runs/{path.name}")
+        assert manifest["packages"]["trl"] == "1.14.2"
+        assert manifest["end"] >= manifest["start"]
+
+
+def test_weights_differ_and_everything_else_stays(repo: Path) -> None:
+    folders = [repo / "artifacts" / name for name in ("base", "sft", "grpo")]
+    assert len({(folder / "model.safetensors").read_bytes() for folder in folders}) == 3
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        assert len({(folder / name).read_bytes() for folder in folders}) == 1, name
+
+
+def test_second_run_runs_nothing(repo: Path) -> None:
+    assert "Data and pipelines are up to date." in dvc(repo, "repro")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"grpo.beta": 0.04}, ["evaluate@grpo-arithmetic", "grpo", "report"]),
+        ({"report.confidence": 0.9}, ["report"]),
+        ({"evaluate.seed": 1}, [*CELLS, "report"]),
+        (
+            {"filter.max_per_prompt": 1},
+            ["evaluate@grpo-arithmetic", "evaluate@sft-arithmetic", "filter", "grpo", "report", "sft"],
+        ),
+    ],
+)
+def test_a_changed_value_runs_what_depends_on_it(
+    repo: Path, values: dict[str, Any], expected: list[str]
+) -> None:
+    before = (repo / "params.yaml").read_text(encoding="utf-8")
+    try:
+        change(repo, values)
+        assert would_run(repo) == expected
+    finally:
+        (repo / "params.yaml").write_text(before, encoding="utf-8")
+    assert would_run(repo) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("stages/grpo/README.md", []),
+        ("stages/grpo/rewards.py", ["evaluate@grpo-arithmetic", "grpo", "report"]),
+        ("stages/evaluate/tasks/arithmetic.yaml", [*CELLS, "report"]),
+        ("stages/evaluate/tasks/chain_sum.yaml", []),
+    ],
+)
+def test_a_touched_file_runs_what_depends_on_it(
+    repo: Path, name: str, expected: list[str]
+) -> None:
+    file = repo / name
+    before = file.read_bytes()
+    try:
+        file.write_bytes(before + b"\n# touched\n")
+        assert would_run(repo) == expected
+    finally:
+        file.write_bytes(before)
+
+
+def test_experiment_runs_from_the_command_line_and_shows_in_the_diffs(repo: Path) -> None:
+    shown = dvc(repo, "exp", "run", "-S", "report.confidence=0.8")
+    assert "Running stage 'report'" in shown
+    assert "Running stage 'grpo'" not in shown
+    params = dvc(repo, "params", "diff")
+    assert "report.confidence" in params
+    assert "0.95" in params
+    metrics = dvc(repo, "metrics", "diff")
+    assert "arithmetic.grpo_minus_sft.ci_low" in metrics
+    before = (repo / "metrics/paired.json").read_bytes()
+    git(repo, "checkout", "-q", "params.yaml", "dvc.lock", "metrics", "runs")
+    back = dvc(repo, "repro")
+    assert "Stage 'report' is cached" in back or "up to date" in back
+    assert (repo / "metrics/paired.json").read_bytes() != before
+
+
+@pytest.mark.parametrize("stage", ["generate", "sft", "grpo"])
+def test_a_second_run_gives_the_same_bytes(repo: Path, stage: str) -> None:
+    before = (repo / "dvc.lock").read_text(encoding="utf-8")
+    dvc(repo, "repro", "--force", "--single-item", stage)
+    assert (repo / "dvc.lock").read_text(encoding="utf-8") == before
+
+
+def test_corrupted_artifact_is_one_line_and_leaves_the_output(repo: Path) -> None:
+    file = repo / "artifacts" / "filter" / "train.jsonl"
+    before, model = file.read_bytes(), sha256_tree(repo / "artifacts" / "sft")
+    try:
+        file.unlink()
+        file.write_bytes(before[: len(before) // 2])
+        done = call(repo, "python", "-m", "stages", "run", "sft")
+        assert done.returncode == 1
+        (line,) = [x for x in done.stderr.splitlines() if x.startswith("rederive: ")]
+        assert "artifacts/filter/train.jsonl:" in line
+        assert "is corrupted" in line
+        assert "Traceback" not in done.stderr
+        assert sha256_tree(repo / "artifacts" / "sft") == model
+    finally:
+        file.write_bytes(before)
+
+
+def test_plots_are_drawn(repo: Path) -> None:
+    shown = dvc(repo, "plots", "show", "--json")
+    plots = json.loads(shown)["data"]
+    assert {"reward", "accuracy", "completion_length", "kl", "grpo_loss", "sft_loss"} <= set(plots)
+    assert json.dumps(plots).count('"step"') > 3
