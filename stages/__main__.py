@@ -1,4 +1,4 @@
-"""The command line: `python -m stages run STAGE` is what dvc.yaml calls; `check` reads params.yaml."""
+"""The command line: dvc.yaml calls `python -m stages run STAGE`; `check` reads params.yaml."""
 
 from __future__ import annotations
 

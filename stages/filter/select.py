@@ -65,7 +65,9 @@ def judge(row: Row, gold: str) -> str | None:
     return None if is_correct(row["response"], gold) else "wrong_answer"
 
 
-def select(samples: Sequence[Row], reasons: Sequence[str | None], params: FilterParams) -> list[str | None]:
+def select(
+    samples: Sequence[Row], reasons: Sequence[str | None], params: FilterParams
+) -> list[str | None]:
     """Returns for each sample of one problem why it is rejected; None for those that are kept.
 
     Args:

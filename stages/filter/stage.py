@@ -29,7 +29,9 @@ def run(params: FilterParams, inputs: FilterInputs, out: Path, work: Path) -> di
     """
     del work
     problems = {row["id"]: row for row in read_jsonl(inputs.prompts)}
-    traces = [row for path in sorted(inputs.generations.glob("*.jsonl")) for row in read_jsonl(path)]
+    traces = [
+        row for path in sorted(inputs.generations.glob("*.jsonl")) for row in read_jsonl(path)
+    ]
     kept: list[Row] = []
     rejects: list[Row] = []
     verdicts: list[list[str | None]] = []
@@ -83,7 +85,9 @@ def measure(
         verdicts: for each problem, for each sample, why it is no good (None: it is right).
     """
     rates = [fmean(reason is None for reason in reasons) for reasons in verdicts]
-    formatted = [fmean(reason in (None, "wrong_answer") for reason in reasons) for reasons in verdicts]
+    formatted = [
+        fmean(reason in (None, "wrong_answer") for reason in reasons) for reasons in verdicts
+    ]
     counts = Counter(row["reason"] for row in rejects)
     return {
         "num_generated": num_kept + len(rejects),

@@ -79,9 +79,7 @@ def is_equal(answer: str, gold: str) -> bool:
     timeout_s = _timeout_s()
     parsed = math_verify.parse(answer, parsing_timeout=timeout_s, raise_on_error=False)
     return bool(
-        math_verify.verify(
-            list(reference), parsed, timeout_seconds=timeout_s, raise_on_error=False
-        )
+        math_verify.verify(list(reference), parsed, timeout_seconds=timeout_s, raise_on_error=False)
     )
 
 

@@ -80,7 +80,7 @@ class GrpoParams:
         for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
             if getattr(self, key) < 1:
                 raise ValueError(f"grpo.{key} must be >= 1, not {getattr(self, key)}")
-        if self.num_generations < 2:
+        if self.num_generations < 2:  # noqa: PLR2004 - a pair
             raise ValueError(
                 f"grpo.num_generations must be >= 2, not {self.num_generations}: a completion's "
                 f"advantage is its reward against the others of its group"

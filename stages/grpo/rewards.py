@@ -43,4 +43,3 @@ def choose(weights: dict[str, float]) -> tuple[list[Callable[..., list[float]]],
     """
     names = sorted(REWARDS)
     return [REWARDS[name] for name in names], [weights.get(name, 0.0) for name in names]
-

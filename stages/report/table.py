@@ -29,9 +29,14 @@ def render(
     lines = [f"| task | % of problems | {' | '.join(MODELS)} |", "|---|---" + "|---:" * 3 + "|"]
     for task in paired:
         for key, label in ROWS.items():
-            cells = [percent(results[m][task][key], results[m][task][f"{key}_stderr"]) for m in MODELS]
+            cells = [
+                percent(results[m][task][key], results[m][task][f"{key}_stderr"]) for m in MODELS
+            ]
             lines.append(f"| {task} | {label} | {' | '.join(cells)} |")
-    lines += ["", f"| task | paired difference of % right | {confidence:.0%} interval | gained / lost |"]
+    lines += [
+        "",
+        f"| task | paired difference of % right | {confidence:.0%} interval | gained / lost |",
+    ]
     lines += ["|---|---:|---:|---:|"]
     for task, pairs in paired.items():
         for pair, values in pairs.items():
@@ -48,5 +53,5 @@ def render(
 def percent(value: float | None, stderr: float | None, sign: str = "") -> str:
     """Returns "33.3 ± 2.7" for a share and its standard error, or a dash where it is undefined."""
     if value is None:
-        return "–"  # noqa: RUF001 - a dash is meant
+        return "–"
     return f"{100 * value:{sign}.1f} ± {100 * (stderr or 0):.1f}"

@@ -168,7 +168,14 @@ def test_second_run_runs_nothing(repo: Path) -> None:
         ({"evaluate.seed": 1}, [*CELLS, "report"]),
         (
             {"filter.max_per_prompt": 1},
-            ["evaluate@grpo-arithmetic", "evaluate@sft-arithmetic", "filter", "grpo", "report", "sft"],
+            [
+                "evaluate@grpo-arithmetic",
+                "evaluate@sft-arithmetic",
+                "filter",
+                "grpo",
+                "report",
+                "sft",
+            ],
         ),
     ],
 )
@@ -193,9 +200,7 @@ def test_a_changed_value_runs_what_depends_on_it(
         ("stages/evaluate/tasks/chain_sum.yaml", []),
     ],
 )
-def test_a_touched_file_runs_what_depends_on_it(
-    repo: Path, name: str, expected: list[str]
-) -> None:
+def test_a_touched_file_runs_what_depends_on_it(repo: Path, name: str, expected: list[str]) -> None:
     file = repo / name
     before = file.read_bytes()
     try:

@@ -55,7 +55,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         ]
     )
     backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         chat_template=TEMPLATE,
         bos_token="<|im_start|>",
@@ -94,9 +94,7 @@ def write_model(folder: Path, num_steps: int = 60) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _teach(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, num_steps: int
-) -> None:
+def _teach(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, num_steps: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(num_steps):

@@ -90,7 +90,8 @@ def test_no_problem_is_in_two_splits(case: tuple[PromptsParams, dict[str, list[P
     splits = attempt(*case)
     evaluate = [row for rows in splits.evaluate.values() for row in rows]
     parts = [
-        {normalise(row["prompt"][0]["content"]) for row in rows} for rows in (splits.train, splits.rl, evaluate)
+        {normalise(row["prompt"][0]["content"]) for row in rows}
+        for rows in (splits.train, splits.rl, evaluate)
     ]
     assert len(parts[0]) == len(splits.train)
     assert len(parts[1]) == len(splits.rl)

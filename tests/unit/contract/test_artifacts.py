@@ -34,7 +34,7 @@ def test_publish_keeps_the_old_output_on_failure(tmp_path: Path) -> None:
     out = tmp_path / "x"
     out.mkdir()
     (out / "old").touch()
-    with pytest.raises(KeyboardInterrupt), publish(out) as folder:
+    with pytest.raises(KeyboardInterrupt), publish(out) as folder:  # noqa: PT012
         (folder / "new").touch()
         raise KeyboardInterrupt
     assert [path.name for path in out.iterdir()] == ["old"]

@@ -72,7 +72,10 @@ def left(repo: Path) -> list[str]:
     """Returns the files that a stage has left, its work aside."""
     folders = [repo / name for name in ("artifacts", "metrics", "runs")]
     return sorted(
-        str(path.relative_to(repo)) for folder in folders for path in folder.rglob("*") if path.is_file()
+        str(path.relative_to(repo))
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file()
     )
 
 

@@ -52,7 +52,7 @@ def pip_offline(tiny: TinyModel, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def model_folder(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns the tiny model's folder as the stage makes it; tests that change it take `fetched`."""
+    """Returns the tiny model as the stage makes it; tests that change it take `fetched`."""
     out, work = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as monkeypatch:
         look_offline(tiny, monkeypatch)

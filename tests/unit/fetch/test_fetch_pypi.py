@@ -38,7 +38,8 @@ def rounded(name: str, weights: np.ndarray) -> np.ndarray:
     if "norm" in name:
         return weights
     kind = gguf.GGMLQuantizationType.Q4_1
-    return gguf.quants.dequantize(gguf.quants.quantize(weights, kind), kind)
+    back: np.ndarray = gguf.quants.dequantize(gguf.quants.quantize(weights, kind), kind)
+    return back
 
 
 def test_weights_are_the_dequantised_ones_in_transformers_order(

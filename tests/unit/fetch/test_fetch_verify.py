@@ -25,8 +25,9 @@ def take(folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
         "expected_sha256": None,
     }
     out.mkdir()
-    metrics: dict[str, Any] = run(FetchParams(**(settings | changes)), FetchInputs(), out, out)
-    return metrics["fetch"]
+    params = FetchParams(**(settings | changes))
+    metrics: dict[str, Any] = run(params, FetchInputs(), out, out)["fetch"]
+    return metrics
 
 
 def edit(file: Path, **changes: Any) -> None:

@@ -148,9 +148,9 @@ def test_selection_obeys_its_bounds(kinds: list[str], cap: int, order: str) -> N
     assert len(kept) == min(cap, len(distinct))
     assert max(Counter(kept).values(), default=1) == 1
     assert set(filter(None, final)) <= set(REASONS)
-    assert [reason for reason in final if reason == "wrong_answer"] == ["wrong_answer"] * kinds.count(
-        "wrong"
-    )
+    assert [reason for reason in final if reason == "wrong_answer"] == [
+        "wrong_answer"
+    ] * kinds.count("wrong")
 
 
 @pytest.mark.parametrize(

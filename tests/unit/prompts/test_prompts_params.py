@@ -110,6 +110,4 @@ def test_ngram_bound() -> None:
 )
 def test_system_prompt_and_examples_are_not_empty(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PromptsParams(
-            **(SETTINGS | change), decontamination=DECONTAMINATION, sources={"a": gym()}
-        )
+        PromptsParams(**(SETTINGS | change), decontamination=DECONTAMINATION, sources={"a": gym()})

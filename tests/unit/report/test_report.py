@@ -62,7 +62,11 @@ def test_metrics_and_files(inputs: ReportInputs, out: Path) -> None:
     assert pair["ci_low"] == pytest.approx(0.25 - 1.959964 * 0.25)
     assert pair["ci_high"] == pytest.approx(0.25 + 1.959964 * 0.25)
     assert (pair["num_gained"], pair["num_lost"], pair["num_problems"]) == (1, 0, 4)
-    assert list(metrics["paired"]["sums"]) == ["sft_minus_base", "grpo_minus_sft", "grpo_minus_base"]
+    assert list(metrics["paired"]["sums"]) == [
+        "sft_minus_base",
+        "grpo_minus_sft",
+        "grpo_minus_base",
+    ]
     assert (out / "sft.csv").read_text() == "step,loss\n1,2.0\n2,1.5\n"
     assert (out / "grpo.csv").read_text() == "step,kl,reward\n1,0.0,0.5\n"
     page = (out / "results.md").read_text(encoding="utf-8")
