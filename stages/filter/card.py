@@ -27,8 +27,8 @@ Made by the stages `generate` and `filter` of Rederive: a model wrote {num_gener
 {num_prompts} problems; those in the response format whose answer math-verify found equal to the
 reference were kept, {num_kept} traces for {num_prompts_kept} problems. They are unedited.
 
-`train.jsonl`: `prompt` (messages), `completion` (messages), `answer` (the reference), `id` and
-`task` of the problem, and `sample`, the trace's number. `rejects.jsonl`: the others, with a reason each.
+`train.jsonl`: `prompt` and `completion` (messages), `answer` (the reference), `id` and `task` of
+the problem, and `sample`, the trace's number. `rejects.jsonl`: the others, with a reason each.
 
 | reason | traces |
 |---|---|

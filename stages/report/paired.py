@@ -1,8 +1,8 @@
 """Paired differences: two models on the same problems.
 
 Source: Miller, Adding Error Bars to Evals (arXiv:2411.00640), section 4.2: the standard error of
-the mean of the per-problem differences. Since both models find the same problems hard, it is smaller
-than what the two models' own standard errors suggest.
+the mean of the per-problem differences. Since both models find the same problems hard, it is
+smaller than what the two models' own standard errors suggest.
 """
 
 from __future__ import annotations
