@@ -1,0 +1,50 @@
+"""What TRL makes of the shipped parameters: a change of a default in TRL or here shows up.
+
+To renew a file after a change that is meant, run this module: `python -m tests.golden.train.test_train_golden`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trl import GRPOConfig, SFTConfig
+
+from stages._contract.params import load
+from stages.grpo import stage as grpo
+from stages.sft import stage as sft
+
+FOLDER = Path(__file__).parent
+PARAMS = FOLDER.parents[2] / "params.yaml"
+# Paths, and what depends on the device that is found.
+LEFT_OUT = {"output_dir", "logging_dir", "use_cpu", "dataloader_pin_memory"}
+
+
+def resolve(stage: str) -> dict[str, Any]:
+    """Returns all of TRL's settings for the stage, as JSON gives them back."""
+    params = load(PARAMS, stage)
+    work = Path("work")
+    config = (
+        SFTConfig(**sft.to_trl(params, work))
+        if stage == "sft"
+        else GRPOConfig(**grpo.to_trl(params, work))
+    )
+    settings = {key: value for key, value in config.to_dict().items() if key not in LEFT_OUT}
+    resolved: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return resolved
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_settings_are_those_of_the_golden_file(stage: str) -> None:
+    golden = json.loads((FOLDER / f"{stage}.json").read_text(encoding="utf-8"))
+    resolved = resolve(stage)
+    assert {k: v for k, v in resolved.items() if golden.get(k, ...) != v} == {}
+    assert golden.keys() == resolved.keys()
+
+
+if __name__ == "__main__":
+    for name in ("sft", "grpo"):
+        text = json.dumps(resolve(name), indent=1, sort_keys=True) + "\n"
+        (FOLDER / f"{name}.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,122 @@
+"""The locks and the set-up: what a fresh machine gets, and what it is told."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import noxfile
+
+LOCKS = [noxfile.LOCK, noxfile.DEV_LOCK]
+
+
+class Version(NamedTuple):
+    """As sys.version_info begins."""
+
+    major: int
+    minor: int
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Returns the locked versions by package."""
+    pins = re.findall(r"(?m)^([\w.-]+)(?:\[[\w,-]+\])?==(\S+)", path.read_text(encoding="utf-8"))
+    return dict(pins)
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=["cpu", "dev"])
+def test_every_package_has_a_hash_and_nothing_else_is_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.match(r"# Made by `python -m nox -s lock` from \w+\.in; do not edit\.\n", text)
+    lines = text.splitlines()[1:]
+    pin = re.compile(r"[a-z0-9][\w.-]*(\[[\w,-]+\])?==[\w.+!]+( ; .*)? \\")
+    digest = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
+    assert [line for line in lines if not pin.fullmatch(line) and not digest.fullmatch(line)] == []
+    for line, following in zip(lines, lines[1:], strict=False):
+        if not line.startswith(" "):
+            assert following.startswith("    --hash"), line
+
+
+def test_locks_hold_what_was_asked_for_and_nothing_that_breaks_vllm() -> None:
+    pins = locked(noxfile.LOCK)
+    assert not pins.keys() & {"torchvision", "torchaudio", "torchcodec", "vllm"}
+    for path in LOCKS:
+        asked = re.findall(r"(?m)^([\w.-]+)(?:\[.*\])?==(\S+)", path.with_name(
+            path.name.replace(".lock.txt", ".in")
+        ).read_text(encoding="utf-8"))
+        found = locked(path)
+        assert {name: found[name] for name, _ in asked} == dict(asked)
+
+
+def test_the_two_locks_agree() -> None:
+    one, two = locked(noxfile.LOCK), locked(noxfile.DEV_LOCK)
+    shared = one.keys() & two.keys()
+    assert {name: one[name] for name in shared} == {name: two[name] for name in shared}
+
+
+def test_this_environment_is_the_locked_one() -> None:
+    pins = locked(noxfile.LOCK) | locked(noxfile.DEV_LOCK)
+    installed = {name: importlib.metadata.version(name) for name in pins if is_needed(name)}
+    assert installed == {name: pins[name] for name in installed}
+    assert len(installed) > 250
+
+
+def is_needed(name: str) -> bool:
+    """Returns whether the lock asks for the package on this platform."""
+    text = "".join(path.read_text(encoding="utf-8") for path in LOCKS)
+    marker = re.search(rf"(?m)^{re.escape(name)}(?:\[.*\])?==\S+ ; (.*) \\$", text)
+    return marker is None
+
+
+def test_cleaning_a_lock_drops_comments_and_what_breaks_vllm() -> None:
+    text = (
+        "# by uv, in /some/folder\n"
+        "torch==2.13.0+cpu \\\n    --hash=sha256:aa\n    # via vllm\n"
+        "torchaudio==2.11.0 \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
+        "torchmetrics==1.0 \\\n    --hash=sha256:dd\n"
+    )
+    assert noxfile.clean_lock(text, "cpu.in") == (
+        "# Made by `python -m nox -s lock` from cpu.in; do not edit.\n"
+        "torch==2.13.0+cpu \\\n    --hash=sha256:aa\n"
+        "torchmetrics==1.0 \\\n    --hash=sha256:dd\n"
+    )
+
+
+def test_the_public_wheel_is_the_locked_one() -> None:
+    text = noxfile.LOCK.read_text(encoding="utf-8")
+    digest = "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
+    assert f"torch==2.13.0+cpu \\\n    --hash=sha256:{digest}\n" in text
+    assert noxfile.TORCH_URL.endswith("/torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl")
+
+
+def test_stamp_follows_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noxfile, "VENV", tmp_path)
+    lock = tmp_path / "cpu.lock.txt"
+    lock.write_text("a==1\n")
+    assert not noxfile.is_installed(lock)
+    noxfile.stamp(lock).write_text(noxfile.digest(lock))
+    assert noxfile.is_installed(lock)
+    lock.write_text("a==2\n")
+    assert not noxfile.is_installed(lock)
+
+
+def test_machine_that_cannot_hold_the_environment_is_told_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert noxfile.find_problem() is None
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "version_info", Version(3, 12))
+        assert "Python 3.11 is needed, this is 3.11" in str(noxfile.find_problem())
+    with monkeypatch.context() as patch:
+        patch.setattr(noxfile.platform, "machine", lambda: "aarch64")
+        assert "x86_64 is needed, this is Linux aarch64" in str(noxfile.find_problem())
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage("/")._replace(free=10**9)
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        assert "8 GB of disk are needed" in str(noxfile.find_problem())
+        assert "1.0 are free" in str(noxfile.find_problem())
