@@ -7,14 +7,19 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
 
 from stages._contract.artifacts import sha256_tree
 from tests.pipeline.tiny_model import write_model, write_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.pipeline
@@ -56,9 +61,49 @@ def git(repo: Path, *arguments: str) -> None:
 
 
 def would_run(repo: Path) -> list[str]:
-    """Returns the stages that `dvc repro` would run, or take from the run cache."""
-    lines = dvc(repo, "repro", "--dry").splitlines()
+    """Returns the stages that have changed, and all that depend on them."""
+    lines = dvc(repo, "repro", "--dry", "--force-downstream").splitlines()
     return sorted(line.split("'")[1] for line in lines if line.startswith("Running stage"))
+
+
+@contextmanager
+def changed(file: Path, content: bytes) -> Iterator[None]:
+    """Gives the file another content, and afterwards its own; as a new file, not through a link."""
+    before = file.read_bytes()
+    try:
+        file.unlink()
+        file.write_bytes(content)
+        yield
+    finally:
+        file.unlink()
+        file.write_bytes(before)
+
+
+def kill_when(repo: Path, stage: str, pattern: str) -> None:
+    """Starts a stage and kills it as soon as a file of that pattern appears."""
+    with (repo / "killed.log").open("w") as log:
+        command = [sys.executable, "-m", "stages", "run", stage]
+        process = subprocess.Popen(command, cwd=repo, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 120
+            while not list(repo.glob(pattern)):
+                assert process.poll() is None, (repo / "killed.log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+    (repo / "killed.log").unlink()
+
+
+def ran(shown: str) -> list[str]:
+    """Returns the stages that DVC says it ran."""
+    return sorted(line.split("'")[1] for line in shown.splitlines() if line.startswith("Running"))
+
+
+def run_stage(repo: Path, stage: str) -> None:
+    done = call(repo, "python", "-m", "stages", "run", stage)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +148,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "sft.per_device_train_batch_size": 8,
             "sft.save_steps": 2,
             "grpo.max_steps": 3,
+            "grpo.save_steps": 1,
             "grpo.per_device_train_batch_size": 8,
             "grpo.max_completion_length": 12,
             "report.tasks": ["arithmetic"],
@@ -182,12 +228,9 @@ def test_second_run_runs_nothing(repo: Path) -> None:
 def test_a_changed_value_runs_what_depends_on_it(
     repo: Path, values: dict[str, Any], expected: list[str]
 ) -> None:
-    before = (repo / "params.yaml").read_text(encoding="utf-8")
-    try:
+    with changed(repo / "params.yaml", (repo / "params.yaml").read_bytes()):
         change(repo, values)
         assert would_run(repo) == expected
-    finally:
-        (repo / "params.yaml").write_text(before, encoding="utf-8")
     assert would_run(repo) == []
 
 
@@ -201,53 +244,78 @@ def test_a_changed_value_runs_what_depends_on_it(
     ],
 )
 def test_a_touched_file_runs_what_depends_on_it(repo: Path, name: str, expected: list[str]) -> None:
-    file = repo / name
-    before = file.read_bytes()
-    try:
-        file.write_bytes(before + b"\n# touched\n")
+    with changed(repo / name, (repo / name).read_bytes() + b"\n# touched\n"):
         assert would_run(repo) == expected
-    finally:
-        file.write_bytes(before)
 
 
-def test_experiment_runs_from_the_command_line_and_shows_in_the_diffs(repo: Path) -> None:
+def test_experiment_shows_in_the_diffs_and_going_back_runs_nothing(repo: Path) -> None:
+    metrics, lock = repo / "metrics/paired.json", repo / "dvc.lock"
+    before = metrics.read_bytes(), lock.read_bytes()
     shown = dvc(repo, "exp", "run", "-S", "report.confidence=0.8")
-    assert "Running stage 'report'" in shown
-    assert "Running stage 'grpo'" not in shown
-    params = dvc(repo, "params", "diff")
-    assert "report.confidence" in params
-    assert "0.95" in params
-    metrics = dvc(repo, "metrics", "diff")
-    assert "arithmetic.grpo_minus_sft.ci_low" in metrics
-    before = (repo / "metrics/paired.json").read_bytes()
-    git(repo, "checkout", "-q", "params.yaml", "dvc.lock", "metrics", "runs")
-    back = dvc(repo, "repro")
-    assert "Stage 'report' is cached" in back or "up to date" in back
-    assert (repo / "metrics/paired.json").read_bytes() != before
+    assert ran(shown) == ["report"]
+    assert metrics.read_bytes() != before[0]
+    (row,) = [line.split() for line in dvc(repo, "params", "diff").splitlines()[1:]]
+    assert row == ["params.yaml", "report.confidence", "0.95", "0.8"]
+    rows = [line.split() for line in dvc(repo, "metrics", "diff").splitlines()[1:]]
+    assert {row[1] for row in rows} >= {"arithmetic.grpo_minus_base.ci_low"}
+    assert all(
+        float(new) - float(old) == pytest.approx(float(diff), abs=2e-5)
+        for _, _, old, new, diff in rows
+    )
+    change(repo, {"report.confidence": 0.95})
+    shown = dvc(repo, "repro")
+    assert "Stage 'report' is cached - skipping run, checking out outputs" in shown
+    assert ran(shown) == []
+    assert (metrics.read_bytes(), lock.read_bytes()) == before
 
 
-@pytest.mark.parametrize("stage", ["generate", "sft", "grpo"])
-def test_a_second_run_gives_the_same_bytes(repo: Path, stage: str) -> None:
-    before = (repo / "dvc.lock").read_text(encoding="utf-8")
-    dvc(repo, "repro", "--force", "--single-item", stage)
-    assert (repo / "dvc.lock").read_text(encoding="utf-8") == before
+def test_traces_depend_on_problem_and_seed_alone(repo: Path) -> None:
+    """Killed and resumed; then in other shards, and with the problems in another order."""
+    out, prompts = repo / "artifacts/generate", repo / "artifacts/prompts/train.jsonl"
+    before = sha256_tree(out)
+    traces = [line for path in sorted(out.iterdir()) for line in path.read_text().splitlines()]
+    assert len(traces) == len(set(traces)) == 160
+    kill_when(repo, "generate", "work/generate/*/shard-00000.jsonl")
+    assert sha256_tree(out) == before
+    run_stage(repo, "generate")
+    assert sha256_tree(out) == before
+    assert read(repo, "runs/generate.json")["facts"]["resumed_after_num_prompts"] >= 16
+    reverse = b"".join(reversed(prompts.read_bytes().splitlines(keepends=True)))
+    params = repo / "params.yaml"
+    with changed(prompts, reverse), changed(params, params.read_bytes()):
+        change(repo, {"generate.shard_size": 7})
+        run_stage(repo, "generate")
+    shards = sorted(out.iterdir())
+    assert len(shards) == 6
+    assert [line for path in shards for line in path.read_text().splitlines()] == traces
+    dvc(repo, "checkout", "--force", "generate")
+    assert sha256_tree(out) == before
+
+
+@pytest.mark.parametrize("stage", ["sft", "grpo"])
+def test_killed_training_goes_on_and_gives_the_same_bytes(repo: Path, stage: str) -> None:
+    before = sha256_tree(repo / "artifacts" / stage)
+    kill_when(repo, stage, f"work/{stage}/*/checkpoints/*/trainer_state.json")
+    assert sha256_tree(repo / "artifacts" / stage) == before
+    (checkpoints,) = repo.glob(f"work/{stage}/*/checkpoints")
+    (checkpoints / "checkpoint-99").mkdir()  # as if killed while it was written
+    run_stage(repo, stage)
+    assert read(repo, f"runs/{stage}.json")["facts"]["resumed_from_step"] > 0
+    assert sha256_tree(repo / "artifacts" / stage) == before
 
 
 def test_corrupted_artifact_is_one_line_and_leaves_the_output(repo: Path) -> None:
-    file = repo / "artifacts" / "filter" / "train.jsonl"
-    before, model = file.read_bytes(), sha256_tree(repo / "artifacts" / "sft")
-    try:
-        file.unlink()
-        file.write_bytes(before[: len(before) // 2])
+    file = repo / "artifacts/filter/train.jsonl"
+    model = sha256_tree(repo / "artifacts/sft")
+    content = file.read_bytes()
+    with changed(file, content[: len(content) // 2]):
         done = call(repo, "python", "-m", "stages", "run", "sft")
-        assert done.returncode == 1
-        (line,) = [x for x in done.stderr.splitlines() if x.startswith("rederive: ")]
-        assert "artifacts/filter/train.jsonl:" in line
-        assert "is corrupted" in line
-        assert "Traceback" not in done.stderr
-        assert sha256_tree(repo / "artifacts" / "sft") == model
-    finally:
-        file.write_bytes(before)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rederive: ")]
+    assert "artifacts/filter/train.jsonl:" in line
+    assert "is corrupted" in line
+    assert "Traceback" not in done.stderr
+    assert sha256_tree(repo / "artifacts/sft") == model
 
 
 def test_plots_are_drawn(repo: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
+import platform
 import re
 import shutil
 import sys
@@ -37,7 +39,7 @@ def test_every_package_has_a_hash_and_nothing_else_is_there(path: Path) -> None:
     pin = re.compile(r"[a-z0-9][\w.-]*(\[[\w,-]+\])?==[\w.+!]+( ; .*)? \\")
     digest = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
     assert [line for line in lines if not pin.fullmatch(line) and not digest.fullmatch(line)] == []
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in itertools.pairwise(lines):
         if not line.startswith(" "):
             assert following.startswith("    --hash"), line
 
@@ -46,9 +48,10 @@ def test_locks_hold_what_was_asked_for_and_nothing_that_breaks_vllm() -> None:
     pins = locked(noxfile.LOCK)
     assert not pins.keys() & {"torchvision", "torchaudio", "torchcodec", "vllm"}
     for path in LOCKS:
-        asked = re.findall(r"(?m)^([\w.-]+)(?:\[.*\])?==(\S+)", path.with_name(
-            path.name.replace(".lock.txt", ".in")
-        ).read_text(encoding="utf-8"))
+        asked = re.findall(
+            r"(?m)^([\w.-]+)(?:\[.*\])?==(\S+)",
+            path.with_name(path.name.replace(".lock.txt", ".in")).read_text(encoding="utf-8"),
+        )
         found = locked(path)
         assert {name: found[name] for name, _ in asked} == dict(asked)
 
@@ -113,7 +116,7 @@ def test_machine_that_cannot_hold_the_environment_is_told_why(
         patch.setattr(sys, "version_info", Version(3, 12))
         assert "Python 3.11 is needed, this is 3.11" in str(noxfile.find_problem())
     with monkeypatch.context() as patch:
-        patch.setattr(noxfile.platform, "machine", lambda: "aarch64")
+        patch.setattr(platform, "machine", lambda: "aarch64")
         assert "x86_64 is needed, this is Linux aarch64" in str(noxfile.find_problem())
     with monkeypatch.context() as patch:
         usage = shutil.disk_usage("/")._replace(free=10**9)

@@ -1,6 +1,6 @@
 """What TRL makes of the shipped parameters: a change of a default in TRL or here shows up.
 
-To renew a file after a change that is meant, run this module: `python -m tests.golden.train.test_train_golden`.
+To renew the files after a change that is meant: `python -m tests.golden.train.test_train_golden`.
 """
 
 from __future__ import annotations
