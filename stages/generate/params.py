@@ -36,7 +36,7 @@ class GenerateParams:
         if not self.model or path.is_absolute() or ".." in path.parts:
             raise ValueError(
                 f"generate.model must be a model folder below the repository's root, not "
-                f"{self.model!r}: artifacts/fetch is the base model, any other folder a teacher"
+                f"{self.model!r}: artifacts/base is the base model, any other folder a teacher"
             )
         bounds: Mapping[str, tuple[int, str]] = {
             "num_threads": (1, "the CPU threads of the engine"),

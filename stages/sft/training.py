@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from stages._contract import manifest
@@ -70,6 +71,9 @@ def train(trainer: Trainer, params: SftParams | GrpoParams, work: Path) -> None:
     """Trains to the end, from the last complete checkpoint in `work` if an earlier run left one."""
     seed_everything(params.seed, params.num_threads)
     checkpoints = work / "checkpoints"
+    for folder in checkpoints.glob("checkpoint-*"):
+        if not (folder / TRAINER_STATE_NAME).is_file():  # it is written last
+            shutil.rmtree(folder)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     manifest.note(resumed_from_step=int(last.rpartition("-")[2]) if last else 0)
     trainer.train(resume_from_checkpoint=last)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.pipeline
 
+CHECKPOINT = "checkpoints/*/trainer_state.json"
 CELLS = ["evaluate@base-arithmetic", "evaluate@grpo-arithmetic", "evaluate@sft-arithmetic"]
 
 
@@ -79,31 +81,33 @@ def changed(file: Path, content: bytes) -> Iterator[None]:
         file.write_bytes(before)
 
 
-def kill_when(repo: Path, stage: str, pattern: str) -> None:
-    """Starts a stage and kills it as soon as a file of that pattern appears."""
-    with (repo / "killed.log").open("w") as log:
-        command = [sys.executable, "-m", "stages", "run", stage]
-        process = subprocess.Popen(command, cwd=repo, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + 120
-            while not list(repo.glob(pattern)):
-                assert process.poll() is None, (repo / "killed.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-        finally:
-            process.kill()
-            process.wait()
-    (repo / "killed.log").unlink()
+def start(repo: Path, stage: str) -> subprocess.Popen[str]:
+    """Starts a stage as dvc.yaml does."""
+    command = [sys.executable, "-m", "stages", "run", stage]
+    return subprocess.Popen(command, cwd=repo, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+
+
+def kill_when(process: subprocess.Popen[str], repo: Path, pattern: str) -> None:
+    """Kills a stage as soon as a file of that pattern appears."""
+    deadline = time.monotonic() + 120
+    try:
+        while not list(repo.glob(pattern)):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def ran(shown: str) -> list[str]:
     """Returns the stages that DVC says it ran."""
     return sorted(line.split("'")[1] for line in shown.splitlines() if line.startswith("Running"))
-
-
-def run_stage(repo: Path, stage: str) -> None:
-    done = call(repo, "python", "-m", "stages", "run", stage)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -248,74 +252,78 @@ def test_a_touched_file_runs_what_depends_on_it(repo: Path, name: str, expected:
         assert would_run(repo) == expected
 
 
-def test_experiment_shows_in_the_diffs_and_going_back_runs_nothing(repo: Path) -> None:
+def test_experiment_runs_what_depends_on_it_and_going_back_runs_nothing(repo: Path) -> None:
     metrics, lock = repo / "metrics/paired.json", repo / "dvc.lock"
     before = metrics.read_bytes(), lock.read_bytes()
-    shown = dvc(repo, "exp", "run", "-S", "report.confidence=0.8")
-    assert ran(shown) == ["report"]
+    values = ["-S", "grpo.beta=0.04", "-S", "report.confidence=0.8"]
+    shown = dvc(repo, "exp", "run", *values)
+    assert ran(shown) == ["evaluate@grpo-arithmetic", "grpo", "report"]
     assert metrics.read_bytes() != before[0]
-    (row,) = [line.split() for line in dvc(repo, "params", "diff").splitlines()[1:]]
-    assert row == ["params.yaml", "report.confidence", "0.95", "0.8"]
+    rows = [line.split() for line in dvc(repo, "params", "diff").splitlines()[1:]]
+    assert rows == [
+        ["params.yaml", "grpo.beta", "0.001", "0.04"],
+        ["params.yaml", "report.confidence", "0.95", "0.8"],
+    ]
     rows = [line.split() for line in dvc(repo, "metrics", "diff").splitlines()[1:]]
-    assert {row[1] for row in rows} >= {"arithmetic.grpo_minus_base.ci_low"}
-    assert all(
-        float(new) - float(old) == pytest.approx(float(diff), abs=2e-5)
-        for _, _, old, new, diff in rows
-    )
-    change(repo, {"report.confidence": 0.95})
+    assert "arithmetic.grpo_minus_base.ci_low" in {row[1] for row in rows}
+    for _, _, old, new, difference in rows:
+        assert float(new) - float(old) == pytest.approx(float(difference), abs=2e-5)
+    change(repo, {"grpo.beta": 0.001, "report.confidence": 0.95})
     shown = dvc(repo, "repro")
-    assert "Stage 'report' is cached - skipping run, checking out outputs" in shown
-    assert ran(shown) == []
+    for name in ("grpo", "evaluate@grpo-arithmetic"):
+        assert f"Stage '{name}' is cached - skipping run, checking out outputs" in shown
+    assert ran(shown) == ["report"]  # DVC keeps no runs of a stage whose outputs are all in git
     assert (metrics.read_bytes(), lock.read_bytes()) == before
 
 
+def test_killed_stages_go_on_and_give_the_same_bytes(repo: Path) -> None:
+    """At once, since their starts take most of the time."""
+    left = {"generate": "shard-00000.jsonl", "sft": CHECKPOINT, "grpo": CHECKPOINT}
+    before = {stage: sha256_tree(repo / "artifacts" / stage) for stage in left}
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(
+            lambda stage: kill_when(start(repo, stage), repo, f"work/{stage}/*/{left[stage]}"), left
+        ):
+            pass
+    assert {stage: sha256_tree(repo / "artifacts" / stage) for stage in left} == before
+    for checkpoints in repo.glob("work/*/*/checkpoints"):
+        (checkpoints / "checkpoint-99").mkdir()  # as if killed while it was written
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda stage: finish(start(repo, stage)), left):
+            pass
+    assert {stage: sha256_tree(repo / "artifacts" / stage) for stage in left} == before
+    assert read(repo, "runs/generate.json")["facts"]["resumed_after_num_prompts"] >= 16
+    assert read(repo, "runs/sft.json")["facts"]["resumed_from_step"] > 0
+    assert read(repo, "runs/grpo.json")["facts"]["resumed_from_step"] > 0
+
+
 def test_traces_depend_on_problem_and_seed_alone(repo: Path) -> None:
-    """Killed and resumed; then in other shards, and with the problems in another order."""
+    """Other shards, and the problems in another order, give the same traces."""
     out, prompts = repo / "artifacts/generate", repo / "artifacts/prompts/train.jsonl"
-    before = sha256_tree(out)
     traces = [line for path in sorted(out.iterdir()) for line in path.read_text().splitlines()]
     assert len(traces) == len(set(traces)) == 160
-    kill_when(repo, "generate", "work/generate/*/shard-00000.jsonl")
-    assert sha256_tree(out) == before
-    run_stage(repo, "generate")
-    assert sha256_tree(out) == before
-    assert read(repo, "runs/generate.json")["facts"]["resumed_after_num_prompts"] >= 16
     reverse = b"".join(reversed(prompts.read_bytes().splitlines(keepends=True)))
     params = repo / "params.yaml"
     with changed(prompts, reverse), changed(params, params.read_bytes()):
         change(repo, {"generate.shard_size": 7})
-        run_stage(repo, "generate")
+        finish(start(repo, "generate"))
     shards = sorted(out.iterdir())
     assert len(shards) == 6
     assert [line for path in shards for line in path.read_text().splitlines()] == traces
     dvc(repo, "checkout", "--force", "generate")
-    assert sha256_tree(out) == before
-
-
-@pytest.mark.parametrize("stage", ["sft", "grpo"])
-def test_killed_training_goes_on_and_gives_the_same_bytes(repo: Path, stage: str) -> None:
-    before = sha256_tree(repo / "artifacts" / stage)
-    kill_when(repo, stage, f"work/{stage}/*/checkpoints/*/trainer_state.json")
-    assert sha256_tree(repo / "artifacts" / stage) == before
-    (checkpoints,) = repo.glob(f"work/{stage}/*/checkpoints")
-    (checkpoints / "checkpoint-99").mkdir()  # as if killed while it was written
-    run_stage(repo, stage)
-    assert read(repo, f"runs/{stage}.json")["facts"]["resumed_from_step"] > 0
-    assert sha256_tree(repo / "artifacts" / stage) == before
+    assert len(list(out.iterdir())) == 3
 
 
 def test_corrupted_artifact_is_one_line_and_leaves_the_output(repo: Path) -> None:
-    file = repo / "artifacts/filter/train.jsonl"
-    model = sha256_tree(repo / "artifacts/sft")
-    content = file.read_bytes()
-    with changed(file, content[: len(content) // 2]):
-        done = call(repo, "python", "-m", "stages", "run", "sft")
+    shard, out = repo / "artifacts/generate/shard-00001.jsonl", repo / "artifacts/filter"
+    before, content = sha256_tree(out), shard.read_bytes()
+    with changed(shard, content[: len(content) // 2]):
+        done = call(repo, "python", "-m", "stages", "run", "filter")
     assert done.returncode == 1
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("rederive: ")]
-    assert "artifacts/filter/train.jsonl:" in line
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("rederive: filter: artifacts/generate/shard-00001.jsonl:")
     assert "is corrupted" in line
-    assert "Traceback" not in done.stderr
-    assert sha256_tree(repo / "artifacts/sft") == model
+    assert sha256_tree(out) == before
 
 
 def test_plots_are_drawn(repo: Path) -> None:
