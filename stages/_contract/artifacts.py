@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_RESTORE = "run `dvc checkout --force`, or `dvc repro --force` on the stage that writes it"
+
 
 @contextmanager
 def publish(out: Path) -> Iterator[Path]:
@@ -52,12 +54,33 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 rows.append(row)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{path}:{len(rows) + 1} is corrupted ({error}): run `dvc checkout`, or `dvc "
-                f"repro --force` on the stage that writes it"
+                f"{path}:{len(rows) + 1} is corrupted ({error}): {_RESTORE}"
             ) from error
     if not rows:
         raise ValueError(f"{path} is empty: the stage that writes it left nothing to work on")
     return rows
+
+
+def check_model(folder: Path) -> None:
+    """Checks that a model folder has a config and weights, and that its files are whole.
+
+    Raises:
+        ValueError: one is missing or corrupted; names it.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - not every stage has one
+
+    for pattern in ("config.json", "*.safetensors"):
+        if not list(folder.glob(pattern)):
+            raise ValueError(f"the model {folder} has no {pattern}: {_RESTORE}")
+    for path in sorted(folder.iterdir()):
+        try:
+            if path.suffix == ".safetensors":
+                with safe_open(path, framework="numpy"):
+                    pass
+            elif path.suffix == ".json":
+                json.loads(path.read_bytes())
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{path} is corrupted ({error}): {_RESTORE}") from error
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

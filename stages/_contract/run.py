@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages._contract import manifest, params
-from stages._contract.artifacts import publish, sha256_file, sha256_tree, write_json
+from stages._contract.artifacts import check_model, publish, sha256_file, sha256_tree, write_json
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 PARAMS = Path("params.yaml")
 _ONLINE = ("fetch", "prompts")  # the others work on what these two have pinned
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# As safetensors and torch say it, whose errors are no OSError.
+_NO_SPACE_TEXT = re.compile(
+    rf"os error ({'|'.join(map(str, _NO_SPACE))})\b|PytorchStreamWriter failed|iostream error"
+)
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + signal
 
 
@@ -42,15 +47,28 @@ def run_stage(stage: str, cell: dict[str, str]) -> int:
         _run(stage, cell)
     except (ValueError, FileNotFoundError) as error:
         return _fail(stage, str(error), 1, error)
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
+    except Exception as error:
+        cause = _find_no_space(error)
+        if cause is None:
             raise
-        return _fail(stage, f"{error}: free some disk space and run again", 1, error)
+        return _fail(stage, f"{cause}: free some disk space and run again", 1, error)
     except KeyboardInterrupt as error:
         return _fail(stage, "interrupted; nothing half-written was kept", _INTERRUPTED, error)
     except _Terminated as error:
         return _fail(stage, "terminated; nothing half-written was kept", _TERMINATED, error)
     return 0
+
+
+def _find_no_space(error: BaseException | None) -> str | None:
+    """Returns what the system said if the error, or one that led to it, is about a full disk."""
+    while error is not None:
+        text = str(error).partition("\n")[0]
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            return text
+        if _NO_SPACE_TEXT.search(text):
+            return text
+        error = error.__context__
+    return None
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -89,7 +107,7 @@ def _run(stage: str, cell: dict[str, str]) -> None:
 
 
 def _hash_inputs(inputs: Any) -> dict[str, str]:
-    """Returns sha256 by path. Raises FileNotFoundError for one that is not there."""
+    """Returns sha256 by path. Raises FileNotFoundError, or ValueError for a corrupted model."""
     digests = {}
     for field in fields(inputs):
         value = getattr(inputs, field.name)
@@ -101,6 +119,8 @@ def _hash_inputs(inputs: Any) -> dict[str, str]:
                     f"{path} ({field.name}) is not there: `dvc repro` makes what stages make, "
                     f"`git checkout` restores the rest"
                 )
+            if field.name == "model":
+                check_model(path)
             digests[str(path)] = sha256_tree(path) if path.is_dir() else sha256_file(path)
     return digests
 

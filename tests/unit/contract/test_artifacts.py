@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from stages._contract.artifacts import (
+    check_model,
     publish,
     read_jsonl,
     sha256_tree,
@@ -83,3 +86,33 @@ def test_tree_digest_is_that_of_sha256sum_lines(tmp_path: Path) -> None:
     one, two = (hashlib.sha256(content).hexdigest() for content in (b"1", b"2"))
     expected = hashlib.sha256(f"{two}  a\n{one}  b/c\n".encode()).hexdigest()
     assert sha256_tree(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", None, "has no \\*.safetensors"),
+        ("model.safetensors", b"", "model.safetensors is corrupted"),
+        ("model.safetensors", b"half", "model.safetensors is corrupted"),
+        ("config.json", None, "has no config.json"),
+        ("config.json", b'{"model_type": ', "config.json is corrupted"),
+        ("tokenizer.json", b"\xff", "tokenizer.json is corrupted"),
+    ],
+)
+def test_bad_model_names_the_file(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    save_file({"a": np.zeros(100)}, tmp_path / "model.safetensors")
+    for other in ("config.json", "tokenizer.json"):
+        (tmp_path / other).write_text("{}")
+    check_model(tmp_path)
+    if content is None:
+        (tmp_path / name).unlink()
+    elif content == b"half":
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        check_model(tmp_path)
+    assert "dvc" in str(caught.value)

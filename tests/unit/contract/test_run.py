@@ -181,20 +181,28 @@ def test_next_run_finds_its_work_and_other_params_do_not(repo: Path) -> None:
     assert (repo / "artifacts" / "demo" / "found").read_text() == "['shard']"
 
 
-def test_full_disk_is_one_line(repo: Path) -> None:
+@pytest.mark.parametrize(
+    "write",
+    [
+        '(out / "a").write_bytes(bytes(5000))',
+        'import safetensors.torch as st, torch; st.save_file({"a": torch.zeros(5000)}, out / "a")',
+        'import torch; torch.save({"a": torch.zeros(5000)}, out / "a")',
+    ],
+    ids=["python", "safetensors", "torch"],
+)
+def test_full_disk_is_one_line(repo: Path, write: str) -> None:
     # A limit on the size of files stands for a full disk: the write fails in the same place.
-    write_stage(
-        repo,
-        """
-        import resource, signal
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        (out / "a").write_bytes(bytes(5000))
-        """,
-    )
+    limit = """
+    import resource, signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    """
+    write_stage(repo, textwrap.dedent(limit) + write)
     status, stderr = finish(start(repo))
-    assert (status, stderr.count("\n")) == (1, 1)
+    assert status == 1
+    assert stderr.startswith("rederive: demo: ")
     assert stderr.endswith("free some disk space and run again\n")
+    assert stderr.count("\n") == 1
     assert left(repo) == []
 
 
