@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
 import sys
 
 from stages._contract import params
@@ -35,5 +37,17 @@ def _check() -> int:
     return 0
 
 
+def _exit(status: int) -> None:
+    """Ends the process as `sys.exit` does, but for the interpreter's last round of destructors.
+
+    There Triton's bindings, which vLLM loads, print 40 lines about "leaked" functions, which look
+    like a failure and cannot be switched off.
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001 - as multiprocessing does before it ends a child
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    _exit(main(sys.argv[1:]))
