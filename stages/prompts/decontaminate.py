@@ -4,7 +4,9 @@ R1's rule: a training problem that shares a 10-gram of words with an evaluation 
 in the question or in the reference solution. Two gaps of that rule are closed here:
 
 - Questions shorter than n words have no n-gram, so that open-r1's filter never removes any: they
-  are compared as whole normalised strings.
+  are compared as a whole, by their words in any order. "4 + 7 + 9" and "9 + 4 + 7" are one problem
+  to whoever has learnt either. "12 - 3" and "3 - 12" are then taken for one, too: the error is on
+  the safe side.
 - Questions made from a template share its words with every evaluation question, and n-grams of nine
   template words and one operand would condemn nearly all of them. Words that belong to a source's
   template (see `find_boilerplate`) are therefore cut out of all texts first, and cut the text: an
@@ -63,6 +65,11 @@ def normalise(text: str) -> str:
     return " ".join(words(text))
 
 
+def sort_words(normalised: str) -> str:
+    """Returns the tokens of a normalised text in a fixed order: the same for 4 + 7 and 7 + 4."""
+    return " ".join(sorted(normalised.split()))
+
+
 def ngrams(sequence: Words, n: int) -> set[Words]:
     """Returns the distinct runs of `n` words; none if there are fewer words."""
     return {sequence[start : start + n] for start in range(len(sequence) - n + 1)}
@@ -91,7 +98,10 @@ def find_boilerplate(problems: Sequence[Problem], params: BoilerplateParams) -> 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Why a training problem is contaminated: what it shares with which evaluation problem."""
+    """Why a training problem is contaminated: what it shares with which evaluation problem.
+
+    ngram: a run of words; whole: all words of the question, in any order.
+    """
 
     reason: Literal["ngram", "whole"]
     evaluation_id: str
@@ -116,7 +126,7 @@ class LeakDetector:
         for identifier, problem in evaluation:
             for gram in self._grams(problem.question) | self._grams(problem.solution):
                 self._ngrams.setdefault(gram, identifier)
-            self._wholes.setdefault(self._core(problem.question), identifier)
+            self._wholes.setdefault(sort_words(self._core(problem.question)), identifier)
 
     def match(self, problem: Problem) -> Match | None:
         """Returns the leak of an evaluation problem in `problem`, or None if there is none."""
@@ -125,8 +135,9 @@ class LeakDetector:
         if shared is not None:
             return Match("ngram", self._ngrams[shared], " ".join(shared))
         core = self._core(problem.question)
-        if core in self._wholes:
-            return Match("whole", self._wholes[core], core)
+        identifier = self._wholes.get(sort_words(core))
+        if identifier is not None:
+            return Match("whole", identifier, core)
         return None
 
     def _grams(self, text: str) -> set[Words]:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.seeding import derive
-from stages.prompts.decontaminate import LeakDetector, find_boilerplate, normalise
+from stages.prompts.decontaminate import LeakDetector, find_boilerplate, normalise, sort_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -82,14 +82,15 @@ def split(pools: Mapping[str, Pool], params: PromptsParams, examples: Collection
     """Returns the splits that `params.sources` ask for, drawn from `pools`, which it uses up.
 
     Args:
-        examples: questions of the worked examples; no split gets a problem that equals one.
+        examples: questions of the worked examples; no split gets a problem of the same words.
 
     Raises:
         ValueError: a source has too few problems; the message says how many there are.
     """
     names = sorted(pools)
+    shown = {sort_words(normalise(question)) for question in examples}
     for pool in pools.values():
-        _reserve(pool, {normalise(question) for question in examples})
+        _reserve(pool, shown)
     boilerplate = {
         name: find_boilerplate(
             [problem for _, problem in pools[name].problems], params.decontamination.boilerplate
@@ -126,7 +127,7 @@ def split(pools: Mapping[str, Pool], params: PromptsParams, examples: Collection
 
 
 def _reserve(pool: Pool, examples: set[str]) -> None:
-    free = [(key, problem) for key, problem in pool.problems if key not in examples]
+    free = [(key, problem) for key, problem in pool.problems if sort_words(key) not in examples]
     pool.counts["reserved_as_example"] = len(pool.problems) - len(free)
     pool.problems = free
 

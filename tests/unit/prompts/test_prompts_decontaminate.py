@@ -92,6 +92,16 @@ def test_short_question_is_a_leak_if_it_is_the_same() -> None:
     assert detector.match(problem("What is 12 + 3 + 4?")) is None
 
 
+def test_the_same_words_in_another_order_are_a_leak() -> None:
+    detector = LeakDetector([("e-1", problem("Calculate 4 + 7 + 9."))], [], PARAMS)
+    match = detector.match(problem("Calculate 9+4+7."))
+    assert match is not None
+    assert (match.reason, match.evaluation_id) == ("whole", "e-1")
+    assert match.shared == "calculate 9 + 4 + 7"
+    assert detector.match(problem("Calculate 4 + 7 + 7.")) is None
+    assert detector.match(problem("Calculate 4 + 7 + 9 + 4.")) is None
+
+
 def test_equal_short_answers_are_no_leak() -> None:
     detector = LeakDetector([("e-1", problem("What is 12 + 3?", "15"))], [], PARAMS)
     assert detector.match(problem("What is 10 + 5?", "15")) is None
