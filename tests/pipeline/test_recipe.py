@@ -243,7 +243,7 @@ def test_a_changed_value_runs_what_depends_on_it(
         ("stages/grpo/README.md", []),
         ("stages/grpo/rewards.py", ["evaluate@grpo-arithmetic", "grpo", "report"]),
         ("stages/evaluate/tasks/arithmetic.yaml", [*CELLS, "report"]),
-        ("stages/evaluate/tasks/chain_sum.yaml", []),
+        ("stages/evaluate/tasks/larger_sums.yaml", []),
     ],
 )
 def test_a_touched_file_runs_what_depends_on_it(repo: Path, name: str, expected: list[str]) -> None:

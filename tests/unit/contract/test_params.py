@@ -38,10 +38,10 @@ def change(file: Path, key: str, value: object) -> None:
 def test_shipped_file_loads_with_its_values(file: Path) -> None:
     sections = params.load_all(file)
     assert sorted(sections) == params.stage_names()
-    assert sections["grpo"].learning_rate == pytest.approx(1e-5)
+    assert sections["grpo"].learning_rate == pytest.approx(1.5e-5)
     assert sections["grpo"].rewards == {"accuracy": 1.0, "format": 0.25}
     assert sections["generate"].engine.block_size == 32
-    assert sections["prompts"].sources["chain_sum"].dataset == "chain_sum"
+    assert sections["prompts"].sources["larger_sums"].dataset == "basic_arithmetic"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_error_names_key_value_and_remedy(
 
 def test_exponent_without_a_dot_is_a_number(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("learning_rate: 1.0e-5", "learning_rate: 1e-5"), encoding="utf-8")
+    file.write_text(text.replace("learning_rate: 1.5e-5", "learning_rate: 1e-5"), encoding="utf-8")
     assert params.load(file, "grpo").learning_rate == pytest.approx(1e-5)
 
 

@@ -27,10 +27,10 @@ PARAMS = EvaluateParams(seed=0, num_threads=2, engine=ENGINE)
 
 def test_paths_of_a_cell() -> None:
     """A cell reads one model, one task's file and that task's problems."""
-    assert inputs(PARAMS, model="grpo", task="chain_sum") == EvaluateInputs(
+    assert inputs(PARAMS, model="grpo", task="larger_sums") == EvaluateInputs(
         model=Path("artifacts/grpo"),
-        task=Path("stages/evaluate/tasks/chain_sum.yaml"),
-        problems=Path("artifacts/prompts/evaluate/chain_sum.jsonl"),
+        task=Path("stages/evaluate/tasks/larger_sums.yaml"),
+        problems=Path("artifacts/prompts/evaluate/larger_sums.jsonl"),
     )
     assert inputs(PARAMS, model="base", task="arithmetic").model == Path("artifacts/base")
     assert out(model="sft", task="arithmetic") == Path("artifacts/evaluate/sft/arithmetic")
