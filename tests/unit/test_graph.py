@@ -151,3 +151,12 @@ def test_documentation_is_no_dep() -> None:
     assert ignore.is_ignored_file(str(ROOT / "stages" / "grpo" / "README.md"))
     assert not ignore.is_ignored_file(str(ROOT / "artifacts" / "filter" / "README.md"))
     assert not ignore.is_ignored_file(str(ROOT / "stages" / "grpo" / "stage.py"))
+
+
+def test_page_of_the_plots_says_its_charset() -> None:
+    """DVC's own page does not, and shows minus signs as three letters."""
+    repo = Repo(str(ROOT))
+    page = Path(repo.dvc_dir, repo.config["plots"]["html_template"]).read_text(encoding="utf-8")
+    assert '<meta charset="utf-8">' in page
+    for placeholder in ("{plot_divs}", "{scripts}", "{refresh_tag}"):
+        assert placeholder in page
