@@ -1,4 +1,7 @@
-"""The command line: dvc.yaml calls `python -m stages run STAGE`; `check` reads params.yaml."""
+"""The command line: dvc.yaml calls `python -m stages run STAGE`.
+
+`check` reads params.yaml; `verify` checks what is published.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import atexit
 import os
 import sys
+from pathlib import Path
 
 from stages._contract import params
 from stages._contract.run import PARAMS, run_stage
@@ -20,9 +24,12 @@ def main(arguments: list[str]) -> int:
     run.add_argument("--model", help="evaluate only: which model")
     run.add_argument("--task", help="evaluate only: which task")
     commands.add_parser("check", help="check params.yaml against the stages")
+    commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
     options = parser.parse_args(arguments)
     if options.command == "check":
         return _check()
+    if options.command == "verify":
+        return _verify()
     cell = {key: getattr(options, key) for key in ("model", "task") if getattr(options, key)}
     return run_stage(options.stage, cell)
 
@@ -35,6 +42,18 @@ def _check() -> int:
         return 1
     print(f"{PARAMS}: {len(sections)} sections are in order")  # noqa: T201
     return 0
+
+
+def _verify() -> int:
+    from stages._audit.verify import verify  # noqa: PLC0415 - imports DVC, which takes a second
+
+    claims = verify(Path())
+    for claim in claims:
+        verdict = "FAIL" if claim.problem else "PASS"
+        print(f"{verdict} {claim.name}" + (f": {claim.problem}" if claim.problem else ""))  # noqa: T201
+    num_failed = sum(claim.problem is not None for claim in claims)
+    print(f"{len(claims) - num_failed} of {len(claims)} claims hold")  # noqa: T201
+    return int(num_failed > 0)
 
 
 def _exit(status: int) -> None:

@@ -37,6 +37,7 @@ class ReportInputs:
     """The paths that `report` reads, relative to the repository root."""
 
     evaluations: Path
+    problems: Path
     sft_log: Path
     grpo_log: Path
 
@@ -46,6 +47,7 @@ def inputs(params: ReportParams, **cell: str) -> ReportInputs:
     del params, cell
     return ReportInputs(
         evaluations=Path("artifacts/evaluate"),
+        problems=Path("artifacts/prompts/evaluate"),
         sft_log=Path("artifacts/sft/log.jsonl"),
         grpo_log=Path("artifacts/grpo/log.jsonl"),
     )

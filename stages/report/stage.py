@@ -8,12 +8,13 @@ from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from stages._contract.artifacts import read_jsonl
+from stages._contract.artifacts import read_jsonl, write_jsonl
 from stages.report.paired import compare
 from stages.report.params import MODELS
 from stages.report.table import render
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from stages.report.params import ReportInputs, ReportParams
@@ -22,7 +23,7 @@ PAIRS = [*pairwise(MODELS), (MODELS[0], MODELS[-1])]
 
 
 def run(params: ReportParams, inputs: ReportInputs, out: Path, work: Path) -> dict[str, Any]:
-    """Writes results.md, sft.csv and grpo.csv into `out`; returns all cells and the differences.
+    """Writes results.md, samples, sft.csv and grpo.csv into `out`; returns cells and differences.
 
     Raises:
         ValueError: a cell is missing or corrupted, or the models were asked different problems.
@@ -36,18 +37,55 @@ def run(params: ReportParams, inputs: ReportInputs, out: Path, work: Path) -> di
             results[model][task], accuracies[task][model] = read_cell(cell)
     for task, by_model in accuracies.items():
         _check_same_problems(inputs.evaluations, task, by_model)
-    paired = {
-        task: {
-            f"{second}_minus_{first}": compare(by_model[first], by_model[second], params.confidence)
-            for first, second in PAIRS
-        }
-        for task, by_model in accuracies.items()
-    }
+        write_samples(inputs, task, out / "samples")
+    paired = compare_models(accuracies, params.confidence)
     page = render(results, paired, params.confidence)
     (out / "results.md").write_text(page, encoding="utf-8")
     for name, log in (("sft", inputs.sft_log), ("grpo", inputs.grpo_log)):
         write_csv(out / f"{name}.csv", read_jsonl(log))
     return {"paired": paired} | {f"evaluate/{model}": results[model] for model in MODELS}
+
+
+def compare_models(
+    accuracies: Mapping[str, Mapping[str, Mapping[str, float]]], confidence: float
+) -> dict[str, dict[str, Any]]:
+    """Returns by task and pair ("grpo_minus_sft") what `compare` says.
+
+    Args:
+        accuracies: in [0, 1], by task, model and problem id; the same problems for each model.
+        confidence: of the intervals, in (0, 1).
+    """
+    return {
+        task: {
+            f"{second}_minus_{first}": compare(by_model[first], by_model[second], confidence)
+            for first, second in PAIRS
+        }
+        for task, by_model in accuracies.items()
+    }
+
+
+def write_samples(inputs: ReportInputs, task: str, folder: Path) -> None:
+    """Writes <model>/<task>.jsonl: each problem with its question, reference and responses.
+
+    In git, they let anybody score the responses again, without artifacts or a model.
+
+    Raises:
+        ValueError: a response belongs to no problem.
+    """
+    path = inputs.problems / f"{task}.jsonl"
+    problems = {row["id"]: row for row in read_jsonl(path)}
+    for model in MODELS:
+        rows = read_jsonl(inputs.evaluations / model / task / "samples.jsonl")
+        for row in rows:
+            if row["id"] not in problems:
+                raise ValueError(
+                    f"{inputs.evaluations} has a response of {model} to {row['id']}, which is not "
+                    f"in {path}: run `dvc repro evaluate`"
+                )
+            problem = problems[row["id"]]
+            row |= {"question": problem["prompt"][-1]["content"], "answer": problem["answer"]}
+        (folder / model).mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / model / f"{task}.jsonl", rows)
 
 
 def read_cell(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages._contract.artifacts import write_json, write_jsonl
+from stages._contract.artifacts import read_jsonl, write_json, write_jsonl
 from stages.report.paired import compare
 from stages.report.params import MODELS, ReportInputs, ReportParams
 from stages.report.stage import run
@@ -33,10 +33,17 @@ def inputs(tmp_path: Path) -> ReportInputs:
         write_json(folder / "results.json", results)
         rows = [{"id": f"p{n}", "correct": [bool(value)]} for n, value in enumerate(values)]
         write_jsonl(folder / "samples.jsonl", rows)
+    problems = [
+        {"id": f"p{n}", "answer": f"{n}", "prompt": [{"role": "user", "content": f"Say {n}."}]}
+        for n in range(4)
+    ]
+    (tmp_path / "problems").mkdir()
+    write_jsonl(tmp_path / "problems" / "sums.jsonl", problems)
     write_jsonl(tmp_path / "sft.jsonl", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}])
     write_jsonl(tmp_path / "grpo.jsonl", [{"step": 1, "reward": 0.5, "kl": 0.0}])
     return ReportInputs(
         evaluations=tmp_path / "evaluate",
+        problems=tmp_path / "problems",
         sft_log=tmp_path / "sft.jsonl",
         grpo_log=tmp_path / "grpo.jsonl",
     )
@@ -69,10 +76,20 @@ def test_metrics_and_files(inputs: ReportInputs, out: Path) -> None:
     ]
     assert (out / "sft.csv").read_text() == "step,loss\n1,2.0\n2,1.5\n"
     assert (out / "grpo.csv").read_text() == "step,kl,reward\n1,0.0,0.5\n"
+    samples = read_jsonl(out / "samples" / "sft" / "sums.jsonl")
+    assert samples[3] == {"id": "p3", "correct": [True], "question": "Say 3.", "answer": "3"}
+    assert len(samples) == 4
     page = (out / "results.md").read_text(encoding="utf-8")
     assert "| sums | right | 0.0 ± 10.0 | 50.0 ± 10.0 | 75.0 ± 10.0 |\n" in page
     assert "| sums | right, of those in the format | – | 50.0 ± 50.0 | 75.0 ± 75.0 |\n" in page
     assert "| sums | grpo - sft: +25.0 ± 25.0 | -24.0 to +74.0 | 1 / 0 |\n" in page
+
+
+def test_response_to_no_problem_is_named(inputs: ReportInputs, out: Path) -> None:
+    path = inputs.problems / "sums.jsonl"
+    write_jsonl(path, read_jsonl(path)[:3])
+    with pytest.raises(ValueError, match=r"response of base to p3, which is not in .*sums\.jsonl"):
+        run(PARAMS, inputs, out, out)
 
 
 def damage(inputs: ReportInputs, name: str, content: str) -> None:

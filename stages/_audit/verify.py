@@ -1,0 +1,213 @@
+"""The first level of an audit: do lock, parameters, files, scores and pages agree? No model runs.
+
+It works in a clean clone; artifacts that are absent are not checked, and counted. What it cannot
+see: whether the recorded run took place. For that, run the recipe again (REPRODUCE.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dvc.repo import Repo
+
+from stages._contract.artifacts import read_jsonl
+from stages._contract.params import load_all
+from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
+from stages.report.params import MODELS
+from stages.report.stage import compare_models
+from stages.report.table import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from dvc.stage import Stage
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Something that the repository claims, and what is wrong with it; None: it holds."""
+
+    name: str
+    problem: str | None
+
+
+def verify(root: Path) -> list[Claim]:
+    """Returns all claims, checked; `root` is the repository's folder."""
+    checks: tuple[Callable[[Path], Iterator[Claim]], ...] = (
+        _check_pins,
+        _check_git,
+        _check_lock,
+        _check_scores,
+        _check_pages,
+    )
+    claims = []
+    for check in checks:
+        try:
+            claims += list(check(root))
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            name = check.__name__.removeprefix("_check_")
+            claims.append(Claim(name, f"cannot be checked: {error!r}"))
+    return claims
+
+
+def _check_pins(root: Path) -> Iterator[Claim]:
+    """Models and data sets: params.yaml's own rules refuse what is not pinned. Packages: hashes."""
+    load_all(root / "params.yaml")
+    yield Claim("params.yaml: values in bounds, sources pinned", None)
+    for lock in sorted((root / "containers").glob("*.lock.txt")):
+        blocks = re.split(r"(?m)^(?=[^\s#])", lock.read_text(encoding="utf-8"))
+        bare = [
+            block.split()[0]
+            for block in blocks
+            if not block.startswith("#") and not re.search(r"--hash=sha256:[0-9a-f]{64}\b", block)
+        ]
+        problem = f"no sha256 for {', '.join(bare)}" if any(bare) else None
+        yield Claim(f"{lock.name}: every package has a hash", problem)
+
+
+def _check_git(root: Path) -> Iterator[Claim]:
+    """Files against their commit, and the commits that the manifests name against the code."""
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no").stdout.split()[1::2]
+    problem = f"changed since: {', '.join(changed)}" if changed else None
+    yield Claim(
+        f"git: the files are those of {_git(root, 'rev-parse', 'HEAD').stdout[:10]}", problem
+    )
+    if _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+        return  # the commits are not here
+    with Repo(str(root)) as repo:
+        stages = list(repo.index.stages)
+        made = {out.fs_path for stage in stages for out in stage.outs}
+        for stage in sorted(stages, key=lambda stage: str(stage.name)):
+            run = _read_json(root / "runs" / f"{stage.name.replace('@', '-')}.json")
+            code = [dep.fs_path for dep in stage.deps if not _is_made(dep.fs_path, made)]
+            yield Claim(
+                f"runs/: {stage.name} ran at {run['commit'][:10]}, with the code that is here",
+                "with uncommitted changes" if run["dirty"] else _diff(root, run["commit"], code),
+            )
+
+
+def _diff(root: Path, commit: str, paths: list[str]) -> str | None:
+    """Returns what differs between a commit and HEAD; documentation is no code."""
+    done = _git(root, "diff", "--name-only", commit, "HEAD", "--", *paths, ":!*.md")
+    if done.returncode:
+        return f"git does not know that commit: {' '.join(done.stderr.split())}"
+    return f"changed since: {', '.join(done.stdout.split())}" if done.stdout else None
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=root, text=True, capture_output=True, check=False)  # noqa: S603
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _check_lock(root: Path) -> Iterator[Claim]:
+    """dvc.lock against dvc.yaml, params.yaml, the code, and the outputs that are here."""
+    with Repo(str(root)) as repo:
+        stages = sorted(repo.index.stages, key=lambda stage: str(stage.name))
+        made = {out.fs_path: out.hash_info for stage in stages for out in stage.outs}
+        for stage in stages:
+            problems = [*_find_changes(stage, made)]
+            absent = sum(out.use_cache and not out.exists for out in stage.outs)
+            note = " (its output is not here)" if absent else ""
+            yield Claim(f"dvc.lock: {stage.name}{note}", "; ".join(problems) or None)
+
+
+def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
+    if stage.cmd_changed:
+        yield "another command than in dvc.yaml"
+    for dep in stage.deps:
+        if dep.fs_path in made and dep.hash_info != made[dep.fs_path]:
+            yield f"{dep} was recorded with another hash by the stage that makes it"
+        if dep.exists or not _is_made(dep.fs_path, made):
+            for path, change in dep.status().items():
+                yield f"{path} is {change if isinstance(change, str) else json.dumps(change)}"
+    for out in stage.outs:
+        if out.exists or not out.use_cache:
+            for path, change in out.workspace_status().items():
+                yield f"{path} is {change}"
+
+
+def _is_made(path: str, made: Iterable[str]) -> bool:
+    """Returns whether a stage makes the file, or the folder that it is in."""
+    return any(Path(path).is_relative_to(out) for out in made)
+
+
+def _check_scores(root: Path) -> Iterator[Claim]:
+    """Every response is scored again; results and differences follow from that alone."""
+    params = load_all(root / "params.yaml")["report"]
+    metrics = root / "metrics"
+    results: dict[str, dict[str, Any]] = {model: {} for model in MODELS}
+    accuracies: dict[str, dict[str, dict[str, float]]] = {task: {} for task in params.tasks}
+    for model in MODELS:
+        recorded = _read_json(metrics / "evaluate" / f"{model}.json")
+        for task in params.tasks:
+            name = f"metrics/report/samples/{model}/{task}.jsonl"
+            rows = read_jsonl(root / name)
+            wrong = [row["id"] for row in rows if not _is_scored_right(row)]
+            problem = f"scored wrongly: {', '.join(wrong)}" if wrong else None
+            yield Claim(f"{name}: the scores of {len(rows)} problems", problem)
+            majority = [majority_is_correct(row["responses"], row["answer"]) for row in rows]
+            results[model][task] = summarise(rows, majority)
+            accuracies[task][model] = {
+                row["id"]: sum(row["correct"]) / len(row["correct"]) for row in rows
+            }
+        yield _compare(f"metrics/evaluate/{model}.json", recorded, results[model])
+    paired = compare_models(accuracies, params.confidence)
+    yield _compare("metrics/paired.json", _read_json(metrics / "paired.json"), paired)
+    page = (metrics / "report" / "results.md").read_text(encoding="utf-8")
+    expected = render(results, paired, params.confidence)
+    for line, found in zip(expected.splitlines(), page.splitlines(), strict=False):
+        if line != found:
+            yield Claim("metrics/report/results.md", f"{found!r} should be {line!r}")
+            return
+    yield Claim("metrics/report/results.md", None if page == expected else "lines are missing")
+
+
+def _is_scored_right(row: Row) -> bool:
+    scores = [score(text, row["answer"]) for text in row["responses"]]
+    return scores == list(zip(row["formatted"], row["correct"], strict=True))
+
+
+def _compare(name: str, recorded: Any, computed: Any) -> Claim:
+    """Returns the claim that a file holds what was computed, to the last bit."""
+    differences = list(_find_differences("", recorded, computed))
+    return Claim(name, "; ".join(differences) or None)
+
+
+def _find_differences(key: str, recorded: Any, computed: Any) -> Iterator[str]:
+    if isinstance(recorded, dict) and isinstance(computed, dict):
+        for name in sorted(recorded.keys() | computed.keys()):
+            yield from _find_differences(f"{key}.{name}", recorded.get(name), computed.get(name))
+    elif recorded != computed:
+        yield f"{key[1:]} is {recorded}, recomputed {computed}"
+
+
+def _check_pages(root: Path) -> Iterator[Claim]:
+    """What the README says of the results and of the run that made them."""
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    runs = [_read_json(path) for path in sorted((root / "runs").glob("*.json"))]
+    table = (root / "metrics/report/results.md").read_text(encoding="utf-8").splitlines()
+    missing = [line for line in table if line and line not in readme.splitlines()]
+    yield Claim("README.md: the results", f"missing: {missing[0]}" if missing else None)
+    minutes = sum(run["duration_s"] for run in runs) / 60
+    memory = max(run["peak_memory_bytes"] for run in runs) / 2**30
+    lock = (root / "containers/cpu.lock.txt").read_text(encoding="utf-8")
+    facts = {
+        "duration": f"{minutes:.1f} minutes",
+        "memory": f"{memory:.1f} GiB",
+        "number of packages": f"{len(re.findall(r'(?m)^[a-z0-9].*==', lock))} hash-locked packages",
+        **{f"commit {run['commit'][:10]}": f"`{run['commit'][:10]}`" for run in runs},
+    }
+    for name, text in facts.items():
+        problem = None if text in readme else f"the README does not say {text!r}"
+        yield Claim(f"README.md: {name}", problem)

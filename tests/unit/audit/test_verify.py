@@ -1,0 +1,185 @@
+"""What is published holds, and whatever is tampered with is named: in copies of this repository."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stages._audit.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[3]
+
+
+def git(repo: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    command = ["git", *identity, *arguments]
+    done = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a clone with the working tree's files committed on top, without artifacts."""
+    repo = tmp_path_factory.mktemp("audit") / "original"
+    git(ROOT, "clone", "-q", str(ROOT), str(repo))
+    shutil.rmtree(repo / ".git" / "hooks")
+    git(repo, "rm", "-rqf", ".")
+    listing = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file():
+            (repo / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, repo / name)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "--allow-empty", "-m", "as it is")
+    return repo
+
+
+@pytest.fixture
+def repo(original: Path, tmp_path: Path) -> Path:
+    """Returns a copy that a test may damage."""
+    shutil.copytree(original, tmp_path / "repo")
+    return tmp_path / "repo"
+
+
+def failed(repo: Path) -> dict[str, str]:
+    """Returns the problems of the claims that do not hold, by claim."""
+    return {claim.name: claim.problem for claim in verify(repo) if claim.problem is not None}
+
+
+def test_what_is_published_holds(original: Path) -> None:
+    assert failed(original) == {}
+    assert len(verify(original)) > 40
+
+
+def add_one(match: re.Match[str]) -> str:
+    """Returns the match with its last digit changed."""
+    return match[0][:-1] + str((int(match[0][-1]) + 1) % 10)
+
+
+def change_digit(pattern: str) -> Callable[[str], str]:
+    """Returns a function that changes the last digit of the first match."""
+    return lambda text: re.sub(pattern, add_one, text, count=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "claim", "problem"),
+    [
+        (
+            "metrics/report/samples/grpo/arithmetic.jsonl",
+            change_digit(r"<answer>\d+"),
+            "metrics/report/samples/grpo/arithmetic.jsonl: the scores of 240 problems",
+            "scored wrongly: arithmetic-",
+        ),
+        (
+            "metrics/report/samples/sft/larger_sums.jsonl",
+            lambda text: text.replace('"correct": [false]', '"correct": [true]', 1),
+            "metrics/report/samples/sft/larger_sums.jsonl: the scores of 240 problems",
+            "scored wrongly: larger_sums-",
+        ),
+        (
+            "metrics/report/samples/sft/larger_sums.jsonl",
+            lambda text: text.partition("\n")[2],
+            "metrics/evaluate/sft.json",
+            "larger_sums.num_problems is 240, recomputed 239",
+        ),
+        (
+            "metrics/evaluate/grpo.json",
+            change_digit(r'"accuracy": 0\.\d\d'),
+            "metrics/evaluate/grpo.json",
+            "arithmetic.accuracy is 0.",
+        ),
+        (
+            "metrics/paired.json",
+            change_digit(r'"ci_low": -?\d\.\d'),
+            "metrics/paired.json",
+            "ci_low is",
+        ),
+        (
+            "metrics/report/results.md",
+            change_digit(r"right \| 0\.0"),
+            "metrics/report/results.md",
+            "should be",
+        ),
+        (
+            "README.md",
+            change_digit(r"in the format \| 0\.0"),
+            "README.md: the results",
+            "missing: |",
+        ),
+        ("README.md", change_digit(r"\d\d\.\d(?= minutes)"), "README.md: duration", "does not say"),
+        (
+            "dvc.lock",
+            change_digit(r"stages/grpo\n      hash: md5\n      md5: \w*?\d"),
+            "dvc.lock: grpo",
+            "modified",
+        ),
+        (
+            "dvc.lock",
+            change_digit(r"outs:\n    - path: artifacts/sft\n      hash: md5\n      md5: \w*?\d"),
+            "dvc.lock: grpo",
+            "artifacts/sft was recorded with another hash by the stage that makes it",
+        ),
+        ("dvc.lock", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
+        ("params.yaml", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
+        ("stages/grpo/rewards.py", lambda text: text + "\n", "dvc.lock: grpo", "modified"),
+        (
+            "dvc.yaml",
+            lambda text: text.replace("run sft", "run grpo"),
+            "dvc.lock: sft",
+            "another command",
+        ),
+        (
+            "containers/cpu.lock.txt",
+            lambda text: re.sub(r"(?m)^(torch==\S+) \\\n.*\n", r"\1\n", text),
+            "cpu.lock.txt: every package has a hash",
+            "no sha256 for torch==2.13.0+cpu",
+        ),
+        (
+            "runs/sft.json",
+            lambda text: re.sub(r'"commit": "\w{40}"', f'"commit": "{"0" * 40}"', text),
+            "runs/: sft ran at 0000000000, with the code that is here",
+            "git does not know that commit",
+        ),
+    ],
+)
+def test_tampering_is_named_even_if_it_is_committed(
+    repo: Path, name: str, damage: Callable[[str], str], claim: str, problem: str
+) -> None:
+    path = repo / name
+    before = path.read_text(encoding="utf-8")
+    path.write_text(damage(before), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != before
+    git(repo, "commit", "-qam", "tamper")
+    assert problem in failed(repo)[claim]
+
+
+def test_uncommitted_change_is_named(repo: Path) -> None:
+    with (repo / "dvc.lock").open("a") as lock:
+        lock.write("# a comment\n")
+    ((name, problem),) = failed(repo).items()
+    assert name.startswith("git: the files are those of ")
+    assert problem == "changed since: dvc.lock"
+
+
+def test_artifacts_that_are_here_are_checked(repo: Path) -> None:
+    (repo / "artifacts" / "filter").mkdir(parents=True)
+    (repo / "artifacts" / "filter" / "train.jsonl").write_text(json.dumps({"id": "x"}) + "\n")
+    problems = failed(repo)
+    assert problems == {
+        "dvc.lock: filter": "artifacts/filter is modified",
+        "dvc.lock: sft": "artifacts/filter/train.jsonl is modified",
+    }
+
+
+def test_missing_file_is_a_failed_claim(repo: Path) -> None:
+    (repo / "metrics" / "paired.json").unlink()
+    assert "paired.json" in failed(repo)["scores"]
