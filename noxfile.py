@@ -45,6 +45,13 @@ def repro(session: nox.Session) -> None:
 
 
 @nox.session
+def verify(session: nox.Session) -> None:
+    """Set up and check what is published, without running a model."""
+    set_up(session)
+    run(session, "python", "-m", "stages", "verify")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Set up and run the tests; arguments after -- are passed on to pytest."""
     set_up(session, dev=True)

@@ -31,7 +31,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a clone with the working tree's files committed on top, without artifacts."""
     repo = tmp_path_factory.mktemp("audit") / "original"
     git(ROOT, "clone", "-q", str(ROOT), str(repo))
-    shutil.rmtree(repo / ".git" / "hooks")
     git(repo, "rm", "-rqf", ".")
     listing = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listing.split("\0")):
