@@ -1,6 +1,6 @@
 """The command line: dvc.yaml calls `python -m stages run STAGE`.
 
-`check` reads params.yaml; `verify` checks what is published.
+`check` reads params.yaml; `verify` checks what is published; `compare` reviews a change.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ def main(arguments: list[str]) -> int:
     run.add_argument("--task", help="evaluate only: which task")
     commands.add_parser("check", help="check params.yaml against the stages")
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
+    compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
+    compared.add_argument("revision", help="a branch, a tag or a commit")
     options = parser.parse_args(arguments)
     if options.command == "check":
         return _check()
     if options.command == "verify":
         return _verify()
+    if options.command == "compare":
+        return _compare(options.revision)
     cell = {key: getattr(options, key) for key in ("model", "task") if getattr(options, key)}
     return run_stage(options.stage, cell)
 
@@ -50,10 +54,23 @@ def _verify() -> int:
     claims = verify(Path())
     for claim in claims:
         verdict = "FAIL" if claim.problem else "PASS"
-        print(f"{verdict} {claim.name}" + (f": {claim.problem}" if claim.problem else ""))  # noqa: T201
+        note = f" ({claim.note})" if claim.note else ""
+        print(f"{verdict} {claim.name}{note}" + (f": {claim.problem}" if claim.problem else ""))  # noqa: T201
     num_failed = sum(claim.problem is not None for claim in claims)
     print(f"{len(claims) - num_failed} of {len(claims)} claims hold")  # noqa: T201
     return int(num_failed > 0)
+
+
+def _compare(revision: str) -> int:
+    from stages._audit.compare import render_comparison  # noqa: PLC0415 - as above
+
+    try:
+        page = render_comparison(Path(), revision)
+    except ValueError as error:
+        print(f"rederive: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(page, end="")  # noqa: T201
+    return 0
 
 
 def _exit(status: int) -> None:

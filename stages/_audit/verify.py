@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvc.repo import Repo
 
+from stages._audit.git import git
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load_all
 from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
 from stages.report.params import MODELS
-from stages.report.stage import compare_models
+from stages.report.stage import check_same_problems, compare_models
 from stages.report.table import render
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Claim:
 
     name: str
     problem: str | None
+    note: str = ""
 
 
 def verify(root: Path) -> list[Claim]:
@@ -50,10 +51,11 @@ def verify(root: Path) -> list[Claim]:
     claims = []
     for check in checks:
         try:
-            claims += list(check(root))
+            for claim in check(root):  # one by one: what comes before an error is kept
+                claims.append(claim)  # noqa: PERF402
         except (ValueError, KeyError, FileNotFoundError) as error:
             name = check.__name__.removeprefix("_check_")
-            claims.append(Claim(name, f"cannot be checked: {error!r}"))
+            claims.append(Claim(name, f"cannot be checked: {type(error).__name__}: {error}"))
     return claims
 
 
@@ -74,12 +76,12 @@ def _check_pins(root: Path) -> Iterator[Claim]:
 
 def _check_git(root: Path) -> Iterator[Claim]:
     """Files against their commit, and the commits that the manifests name against the code."""
-    changed = _git(root, "status", "--porcelain", "--untracked-files=no").stdout.split()[1::2]
+    changed = git(root, "status", "--porcelain", "--untracked-files=no").stdout.split()[1::2]
     problem = f"changed since: {', '.join(changed)}" if changed else None
     yield Claim(
-        f"git: the files are those of {_git(root, 'rev-parse', 'HEAD').stdout[:10]}", problem
+        f"git: the files are those of {git(root, 'rev-parse', 'HEAD').stdout[:10]}", problem
     )
-    if _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+    if git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true":
         return  # the commits are not here
     with Repo(str(root)) as repo:
         stages = list(repo.index.stages)
@@ -95,15 +97,10 @@ def _check_git(root: Path) -> Iterator[Claim]:
 
 def _diff(root: Path, commit: str, paths: list[str]) -> str | None:
     """Returns what differs between a commit and HEAD; documentation is no code."""
-    done = _git(root, "diff", "--name-only", commit, "HEAD", "--", *paths, ":!*.md")
+    done = git(root, "diff", "--name-only", commit, "HEAD", "--", *paths, ":!*.md")
     if done.returncode:
         return f"git does not know that commit: {' '.join(done.stderr.split())}"
     return f"changed since: {', '.join(done.stdout.split())}" if done.stdout else None
-
-
-def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["git", *arguments]
-    return subprocess.run(command, cwd=root, text=True, capture_output=True, check=False)  # noqa: S603
 
 
 def _read_json(path: Path) -> Any:
@@ -118,8 +115,8 @@ def _check_lock(root: Path) -> Iterator[Claim]:
         for stage in stages:
             problems = [*_find_changes(stage, made)]
             absent = sum(out.use_cache and not out.exists for out in stage.outs)
-            note = " (its output is not here)" if absent else ""
-            yield Claim(f"dvc.lock: {stage.name}{note}", "; ".join(problems) or None)
+            note = "its output is not here" if absent else ""
+            yield Claim(f"dvc.lock: {stage.name}", "; ".join(problems) or None, note)
 
 
 def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
@@ -130,7 +127,8 @@ def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
             yield f"{dep} was recorded with another hash by the stage that makes it"
         if dep.exists or not _is_made(dep.fs_path, made):
             for path, change in dep.status().items():
-                yield f"{path} is {change if isinstance(change, str) else json.dumps(change)}"
+                details = {path: change} if isinstance(change, str) else change
+                yield from (f"{name} is {word}" for name, word in details.items())
     for out in stage.outs:
         if out.exists or not out.use_cache:
             for path, change in out.workspace_status().items():
@@ -138,8 +136,8 @@ def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_made(path: str, made: Iterable[str]) -> bool:
-    """Returns whether a stage makes the file, or the folder that it is in."""
-    return any(Path(path).is_relative_to(out) for out in made)
+    """Returns whether a stage makes the path, the folder that it is in, or something in it."""
+    return any(Path(path).is_relative_to(out) or Path(out).is_relative_to(path) for out in made)
 
 
 def _check_scores(root: Path) -> Iterator[Claim]:
@@ -162,6 +160,8 @@ def _check_scores(root: Path) -> Iterator[Claim]:
                 row["id"]: sum(row["correct"]) / len(row["correct"]) for row in rows
             }
         yield _compare(f"metrics/evaluate/{model}.json", recorded, results[model])
+    for task, by_model in accuracies.items():
+        check_same_problems(metrics / "report" / "samples", task, by_model)
     paired = compare_models(accuracies, params.confidence)
     yield _compare("metrics/paired.json", _read_json(metrics / "paired.json"), paired)
     page = (metrics / "report" / "results.md").read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ def run(params: ReportParams, inputs: ReportInputs, out: Path, work: Path) -> di
             cell = inputs.evaluations / model / task
             results[model][task], accuracies[task][model] = read_cell(cell)
     for task, by_model in accuracies.items():
-        _check_same_problems(inputs.evaluations, task, by_model)
+        check_same_problems(inputs.evaluations, task, by_model)
         write_samples(inputs, task, out / "samples")
     paired = compare_models(accuracies, params.confidence)
     page = render(results, paired, params.confidence)
@@ -112,9 +112,10 @@ def read_cell(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
     return results, accuracy
 
 
-def _check_same_problems(
-    evaluations: Path, task: str, by_model: dict[str, dict[str, float]]
+def check_same_problems(
+    evaluations: Path, task: str, by_model: Mapping[str, Mapping[str, float]]
 ) -> None:
+    """Checks that all models were asked the same. Raises ValueError naming a problem."""
     first = by_model[MODELS[0]].keys()
     for model in MODELS[1:]:
         different = sorted(first ^ by_model[model].keys())

@@ -1,0 +1,205 @@
+"""What a change did to the results: a Markdown page for the review of a pull request.
+
+It compares a commit with the working tree by what is in git: scored responses, metrics, manifests
+and locks. So it needs neither artifacts nor a model.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist, fmean
+from typing import TYPE_CHECKING, Any
+
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from stages._audit.git import read_at, read_commit
+from stages._contract.params import load
+from stages.evaluate.tasks.scoring import stderr
+from stages.report.paired import compare
+from stages.report.params import MODELS
+from stages.report.table import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_POWER = 0.8  # of the minimum detectable effect
+Accuracy = dict[str, float]  # in [0, 1], by problem id
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one model on one task is better or worse than before; shares, in [-1, 1]."""
+
+    before: float
+    after: float
+    stderr: float
+    ci_low: float
+    ci_high: float
+    minimum_detectable_effect: float
+    is_paired: bool
+
+    @property
+    def word(self) -> str:
+        """Returns better, worse, or that there is no evidence of either."""
+        if self.before == self.after and self.stderr == 0:
+            return "the same answers" if self.is_paired else "no evidence"
+        if self.ci_low > 0:
+            return "**better**"
+        return "**worse**" if self.ci_high < 0 else "no evidence"
+
+
+def judge(before: Accuracy, after: Accuracy, confidence: float) -> Verdict:
+    """Returns the verdict on `after`, with a normal interval.
+
+    Paired (Miller, arXiv:2411.00640, section 4.2) if both are of the same problems, else by two
+    independent means. The minimum detectable effect is the difference that an interval of this
+    width would tell from 0 in 80 % of the repetitions: (z(confidence) + z(0.8)) standard errors.
+
+    Args:
+        before: accuracy in [0, 1] by problem id, two problems at least.
+        after: the same of the new commit.
+        confidence: of the interval, in (0, 1).
+    """
+    is_paired = before.keys() == after.keys()
+    old, new = fmean(before.values()), fmean(after.values())
+    if is_paired:
+        error = float(compare(before, after, confidence)["stderr"])
+    else:
+        errors = [stderr(list(values.values())) or 0.0 for values in (before, after)]
+        error = sum(value**2 for value in errors) ** 0.5
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    return Verdict(
+        before=old,
+        after=new,
+        stderr=error,
+        ci_low=new - old - z * error,
+        ci_high=new - old + z * error,
+        minimum_detectable_effect=(z + NormalDist().inv_cdf(_POWER)) * error,
+        is_paired=is_paired,
+    )
+
+
+def render_comparison(root: Path, revision: str) -> str:
+    """Returns the page that compares the working tree with a commit, as Markdown.
+
+    Raises:
+        ValueError: git knows no such commit.
+    """
+    commit = read_commit(root, revision)
+    confidence = float(load(root / "params.yaml", "report").confidence)
+    parts = [
+        f"# Compared with {revision} ({commit[:10]})",
+        *_render_params(root, revision),
+        *_render_stages(root, revision),
+        *_render_verdicts(root, revision, confidence),
+        *_render_metrics(root, revision),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _render_params(root: Path, revision: str) -> Iterator[str]:
+    with Repo(str(root)) as repo:
+        files = repo.params.diff(a_rev=revision).get("diff", {})
+    rows = [
+        f"| `{name}` | {_show(values.get('old'))} | {_show(values.get('new'))} |"
+        for name, values in sorted(files.get("params.yaml", {}).items())
+    ]
+    yield from _section("Parameters", ["parameter", "before", "after"], rows, "No value changed.")
+
+
+def _render_stages(root: Path, revision: str) -> Iterator[str]:
+    """Stages whose entry in the lock differs, and what running them took."""
+    yaml = YAML(typ="safe", pure=True)
+    text = read_at(root, revision, "dvc.lock")
+    before = yaml.load(text)["stages"] if text else {}
+    after = yaml.load(root / "dvc.lock")["stages"]
+    rows, seconds = [], 0.0
+    for name in after:
+        if after[name] == before.get(name):
+            continue
+        path = root / "runs" / f"{name.replace('@', '-')}.json"
+        run = json.loads(path.read_text(encoding="utf-8"))
+        seconds += run["duration_s"]
+        memory = run["peak_memory_bytes"] / 2**30
+        why = ", ".join(_find_reasons(before.get(name), after[name]))
+        rows.append(f"| {name} | {why} | {run['duration_s']:.0f} s | {memory:.1f} GiB |")
+    rows += [f"| {name} | is gone | | |" for name in before if name not in after]
+    columns = ["stage", "what differs", "time", "memory"]
+    yield from _section("Stages that ran again", columns, rows, "No stage ran.")
+    if rows:
+        yield f"\nTogether {seconds / 60:.1f} minutes."
+
+
+def _find_reasons(before: dict[str, Any] | None, after: dict[str, Any]) -> list[str]:
+    """Returns what a stage read differently, or that its output differs although it did not."""
+    if before is None:
+        return ["new"]
+    reasons = [key for key in ("cmd", "params") if before.get(key) != after.get(key)]
+    old, new = ({entry["path"]: entry for entry in lock["deps"]} for lock in (before, after))
+    reasons += [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+    return reasons or ["**nothing: other output from the same inputs**"]
+
+
+def _render_verdicts(root: Path, revision: str, confidence: float) -> Iterator[str]:
+    rows = []
+    for path in sorted(root.glob("metrics/report/samples/*/*.jsonl")):
+        text = read_at(root, revision, path.relative_to(root).as_posix())
+        if text is not None and path.parent.name in MODELS:
+            before, after = _read_accuracy(text), _read_accuracy(path.read_text(encoding="utf-8"))
+            rows.append((path.parent.name, path.stem, judge(before, after, confidence)))
+    rows.sort(key=lambda row: (row[1], MODELS.index(row[0])))
+    columns = ["task", "model", "before", "after", "difference", f"{confidence:.0%} interval"]
+    columns += ["minimum detectable", "verdict"]
+    lines = [
+        f"| {task} | {model} | {100 * found.before:.1f} | {100 * found.after:.1f} "
+        f"| {percent(found.after - found.before, found.stderr, sign='+')} "
+        f"| {100 * found.ci_low:+.1f} to {100 * found.ci_high:+.1f} "
+        f"| {100 * found.minimum_detectable_effect:.1f} "
+        f"| {found.word}{'' if found.is_paired else ' (other problems: not paired)'} |"
+        for model, task, found in rows
+    ]
+    yield from _section("Accuracy, %", columns, lines, "The commit has no scored responses.")
+    if lines:
+        yield (
+            f"\nDifferences are of means over problems, ± standard error. {len(lines)} verdicts: "
+            f"at {confidence:.0%}, one in {1 / (1 - confidence):.0f} without any effect is not "
+            f"'no evidence'. The intervals are over problems, for one run: other seeds vary, too."
+        )
+
+
+def _read_accuracy(text: str) -> Accuracy:
+    rows = map(json.loads, text.splitlines())
+    return {row["id"]: fmean(row["correct"]) for row in rows}
+
+
+def _render_metrics(root: Path, revision: str) -> Iterator[str]:
+    """The other metrics that changed, which have no interval of their own."""
+    with Repo(str(root)) as repo:
+        files = repo.metrics.diff(a_rev=revision).get("diff", {})
+    rows = [
+        f"| `{path}` | `{name}` | {_show(values.get('old'))} | {_show(values.get('new'))} |"
+        for path, changed in sorted(files.items())
+        if not Path(path).is_relative_to("metrics/evaluate") and path != "metrics/paired.json"
+        for name, values in sorted(changed.items())
+    ]
+    columns = ["file", "metric", "before", "after"]
+    yield from _section("Other metrics", columns, rows, "None changed.")
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _section(title: str, columns: Sequence[str], rows: Sequence[str], empty: str) -> Iterator[str]:
+    yield f"\n## {title}\n"
+    if not rows:
+        yield empty
+        return
+    yield f"| {' | '.join(columns)} |"
+    yield "|---" * len(columns) + "|"
+    yield from rows

@@ -1,0 +1,117 @@
+"""Verdicts against values worked out by hand, and the page for a change of this repository."""
+
+from __future__ import annotations
+
+import json
+from math import sqrt
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages._audit.compare import judge, render_comparison
+from stages._audit.git import read_at, read_commit
+from tests.unit.audit.conftest import git
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SAMPLES = "metrics/report/samples/grpo/arithmetic.jsonl"
+Z95, Z80 = 1.959964, 0.841621
+
+
+def accuracies(*values: float, prefix: str = "p") -> dict[str, float]:
+    return {f"{prefix}{number}": value for number, value in enumerate(values)}
+
+
+def test_paired_verdict_has_the_values_of_the_differences() -> None:
+    # Differences 0, 1, 0, 0: mean 1/4, sample variance 1/4, standard error 1/4.
+    found = judge(accuracies(0, 0, 0, 1), accuracies(0, 1, 0, 1), 0.95)
+    assert (found.before, found.after, found.stderr) == (0.25, 0.5, 0.25)
+    assert found.ci_low == pytest.approx(0.25 - Z95 / 4)
+    assert found.ci_high == pytest.approx(0.25 + Z95 / 4)
+    assert found.minimum_detectable_effect == pytest.approx((Z95 + Z80) / 4)
+    assert found.word == "no evidence"
+
+
+def test_other_problems_are_not_paired() -> None:
+    found = judge(accuracies(0, 0, 0, 1), accuracies(0, 1, 1, 1, prefix="q"), 0.95)
+    # Both have the sample variance 1/4 and so the standard error 1/4.
+    assert not found.is_paired
+    assert found.stderr == pytest.approx(sqrt(2) / 4)
+    assert found.after - found.before == 0.5
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        ([0.0] * 9 + [1.0], [1.0] * 10, "**better**"),
+        ([1.0] * 10, [0.0] * 9 + [1.0], "**worse**"),
+        ([0.0, 1.0], [0.0, 1.0], "the same answers"),
+        ([0.0, 1.0], [1.0, 0.0], "no evidence"),
+    ],
+)
+def test_word(before: list[float], after: list[float], word: str) -> None:
+    assert judge(accuracies(*before), accuracies(*after), 0.95).word == word
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 1.0])), min_size=2)
+)
+def test_going_back_turns_the_verdict_round(pairs: list[tuple[float, float]]) -> None:
+    one, two = (accuracies(*values) for values in zip(*pairs, strict=True))
+    there, back = judge(one, two, 0.9), judge(two, one, 0.9)
+    assert there.ci_low == pytest.approx(-back.ci_high)
+    assert there.stderr == pytest.approx(back.stderr)
+    assert there.ci_low <= there.after - there.before <= there.ci_high
+
+
+def test_page_of_no_change_says_so(original: Path) -> None:
+    page = render_comparison(original, "HEAD")
+    assert page.startswith(f"# Compared with HEAD ({read_commit(original, 'HEAD')[:10]})\n")
+    for text in ("No value changed.", "No stage ran.", "None changed."):
+        assert text in page
+    assert page.count("| the same answers |\n") == 6
+    assert "better" not in page
+
+
+def test_page_of_a_change_names_it(repo: Path) -> None:
+    lines = (repo / SAMPLES).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    right = [row for row in rows if row["correct"] == [True]]
+    for row in right[:24]:
+        row["correct"] = [False]
+    (repo / SAMPLES).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in ("params.yaml", "dvc.lock"):
+        text = (repo / name).read_text(encoding="utf-8")
+        (repo / name).write_text(text.replace("beta: 0.001", "beta: 0.04"), encoding="utf-8")
+    metrics = repo / "metrics" / "grpo.json"
+    values = json.loads(metrics.read_text(encoding="utf-8"))
+    metrics.write_text(json.dumps(values | {"num_steps": 99}))
+    page = render_comparison(repo, "HEAD")
+    assert "| `grpo.beta` | 0.001 | 0.04 |\n" in page
+    stages = page.partition("## Stages that ran again")[2].partition("##")[0]
+    assert "| grpo | params | " in stages
+    assert stages.count("\n| ") == 2  # and the header
+    (line,) = [line for line in page.splitlines() if line.startswith("| arithmetic | grpo |")]
+    assert "| -10.0 ± 1.9 | -13.8 to -6.2 |" in line
+    assert line.endswith("| **worse** |")
+    assert f"| `metrics/grpo.json` | `num_steps` | {values['num_steps']} | 99 |\n" in page
+
+
+def test_other_output_from_the_same_inputs_stands_out(repo: Path) -> None:
+    text = (repo / "dvc.lock").read_text(encoding="utf-8")
+    old = text.partition("- path: artifacts/grpo\n      hash: md5\n      md5: ")[2][:32]
+    (repo / "dvc.lock").write_text(text.replace(old, old[::-1]), encoding="utf-8")
+    page = render_comparison(repo, "HEAD")
+    assert "| grpo | **nothing: other output from the same inputs** | " in page
+    assert "| evaluate@grpo-arithmetic | artifacts/grpo | " in page
+
+
+def test_unknown_revision_is_named(repo: Path) -> None:
+    with pytest.raises(ValueError, match="git knows no revision 'nix': name a branch"):
+        render_comparison(repo, "nix")
+    assert read_at(repo, "HEAD", "nix") is None
+    git(repo, "tag", "v1")
+    assert read_at(repo, "v1", ".ci/run") == (repo / ".ci/run").read_text()
