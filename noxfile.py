@@ -51,6 +51,13 @@ def verify(session: nox.Session) -> None:
     run(session, "python", "-m", "stages", "verify")
 
 
+@nox.session(name="pr-report")
+def pr_report(session: nox.Session) -> None:
+    """Print what changed since a commit, as Markdown: nox -s pr-report -- main."""
+    set_up(session)
+    run(session, "python", "-m", "stages", "compare", *(session.posargs or ["main"]))
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Set up and run the tests; arguments after -- are passed on to pytest."""
