@@ -116,6 +116,7 @@ def change_digit(pattern: str) -> Callable[[str], str]:
             "git does not know that commit",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 50 else "",
 )
 def test_tampering_is_named_even_if_it_is_committed(
     repo: Path, name: str, damage: Callable[[str], str], claim: str, problem: str

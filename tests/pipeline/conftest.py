@@ -1,0 +1,70 @@
+"""The recipe, run once on a tiny model, for all pipeline tests: each leaves it as it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages._contract.artifacts import sha256_tree
+from tests.pipeline.repository import change, dvc, git
+from tests.pipeline.tiny_model import write_model, write_problems
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a repository with the recipe, run once on a tiny model and committed."""
+    repo = tmp_path_factory.mktemp("recipe")
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "stages", repo / "stages", ignore=skip)
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "containers/cpu.lock.txt"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, repo / name)
+    git(repo, "init", "-q")
+    dvc(repo, "init", "-q")
+    model = repo / "tiny"
+    write_model(model)
+    digest = write_problems(repo / "problems.jsonl")
+    source = {
+        "kind": "jsonl",
+        "path": "problems.jsonl",
+        "sha256": digest,
+        "question_field": "q",
+        "answer_field": "a",
+        "answer_after": "####",
+        "max_invalid": 0,
+        "num_train": 40,
+        "num_rl": 20,
+        "num_evaluate": 40,
+    }
+    engine = {"max_model_len": 256, "max_num_batched_tokens": 256, "max_num_seqs": 32}
+    engine |= {"kv_cache_memory_bytes": 2**25}
+    change(
+        repo,
+        {
+            "fetch.source": {"kind": "path", "path": "tiny", "sha256": sha256_tree(model)},
+            "fetch.expected_sha256": None,
+            "prompts.system_prompt": None,
+            "prompts.sources": {"arithmetic": source},
+            "generate.num_examples": 0,
+            "generate.max_tokens": 12,
+            "generate.shard_size": 16,
+            "filter.min_rows": 8,
+            "sft.per_device_train_batch_size": 8,
+            "sft.save_steps": 2,
+            "grpo.max_steps": 3,
+            "grpo.save_steps": 1,
+            "grpo.per_device_train_batch_size": 8,
+            "grpo.max_completion_length": 12,
+            "report.tasks": ["arithmetic"],
+            **{f"generate.engine.{key}": value for key, value in engine.items()},
+            **{f"evaluate.engine.{key}": value for key, value in engine.items()},
+        },
+    )
+    dvc(repo, "repro")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "run")
+    return repo

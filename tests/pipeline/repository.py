@@ -1,0 +1,89 @@
+"""A repository with the recipe, and what users do with one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def change(repo: Path, values: dict[str, Any]) -> None:
+    """Sets dotted keys of params.yaml."""
+    yaml = YAML()
+    sections = yaml.load(repo / "params.yaml")
+    for key, value in values.items():
+        *folders, last = key.split(".")
+        section = sections
+        for folder in folders:
+            section = section[folder]
+        section[last] = value
+    yaml.dump(sections, repo / "params.yaml")
+
+
+def call(repo: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of this environment in the repository."""
+    folder = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    for name, value in (("NAME", "a"), ("EMAIL", "a@b.example")):
+        env |= {f"GIT_AUTHOR_{name}": value, f"GIT_COMMITTER_{name}": value}
+    return subprocess.run(command, cwd=repo, env=env, text=True, capture_output=True, check=False)
+
+
+def dvc(repo: Path, *arguments: str) -> str:
+    done = call(repo, "dvc", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def git(repo: Path, *arguments: str) -> None:
+    done = call(repo, "git", *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def would_run(repo: Path) -> list[str]:
+    """Returns the stages that have changed, and all that depend on them."""
+    lines = dvc(repo, "repro", "--dry", "--force-downstream").splitlines()
+    return sorted(line.split("'")[1] for line in lines if line.startswith("Running stage"))
+
+
+@contextmanager
+def changed(file: Path, content: bytes) -> Iterator[None]:
+    """Gives the file another content, and afterwards its own; as a new file, not through a link."""
+    before = file.read_bytes()
+    try:
+        file.unlink()
+        file.write_bytes(content)
+        yield
+    finally:
+        file.unlink()
+        file.write_bytes(before)
+
+
+def start(repo: Path, stage: str) -> subprocess.Popen[str]:
+    """Starts a stage as dvc.yaml does."""
+    command = [sys.executable, "-m", "stages", "run", stage]
+    return subprocess.Popen(command, cwd=repo, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert "nanobind" not in stderr  # its report about leaks looks like a failure
+
+
+def ran(shown: str) -> list[str]:
+    """Returns the stages that DVC says it ran."""
+    return sorted(line.split("'")[1] for line in shown.splitlines() if line.startswith("Running"))
+
+
+def read(repo: Path, name: str) -> Any:
+    return json.loads((repo / name).read_text(encoding="utf-8"))
