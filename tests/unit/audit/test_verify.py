@@ -112,8 +112,8 @@ def change_digit(pattern: str) -> Callable[[str], str]:
         (
             "runs/sft.json",
             lambda text: re.sub(r'"commit": "\w{40}"', f'"commit": "{"0" * 40}"', text),
-            "runs/: sft ran at 0000000000, with the code that is here",
-            "git does not know that commit",
+            "README.md: commit 0000000000",
+            "the README does not say '`0000000000`'",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 50 else "",
@@ -127,6 +127,28 @@ def test_tampering_is_named_even_if_it_is_committed(
     assert path.read_text(encoding="utf-8") != before
     git(repo, "commit", "-qam", "tamper")
     assert problem in failed(repo)[claim]
+
+
+def test_commit_that_is_not_in_the_history_is_not_compared(repo: Path) -> None:
+    for name in ("runs/sft.json", "README.md"):
+        text = (repo / name).read_text(encoding="utf-8")
+        commit = json.loads((repo / "runs/grpo.json").read_text(encoding="utf-8"))["commit"]
+        (repo / name).write_text(text.replace(commit[:10], "0" * 10), encoding="utf-8")
+        git(repo, "commit", "-qam", "squash")
+    notes = {claim.name: claim.note for claim in verify(repo) if "sft ran at" in claim.name}
+    assert notes["runs/: sft ran at 0000000000, with the code that is here"] == (
+        "not compared: a history that was squashed has no such commit"
+    )
+
+
+def test_code_that_changed_since_the_run_is_named(repo: Path) -> None:
+    with (repo / "stages/grpo/rewards.py").open("a", encoding="utf-8") as code:
+        code.write("\n")
+    git(repo, "commit", "-qam", "change")
+    problems = {name: problem for name, problem in failed(repo).items() if "ran at" in name}
+    ((name, problem),) = problems.items()
+    assert name.startswith("runs/: grpo ran at ")
+    assert problem == "changed since: stages/grpo/rewards.py"
 
 
 def test_uncommitted_change_is_named(repo: Path) -> None:
