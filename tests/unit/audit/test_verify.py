@@ -137,11 +137,14 @@ def test_commit_that_is_not_in_the_history_is_not_compared(repo: Path) -> None:
         git(repo, "commit", "-qam", "squash")
     notes = {claim.name: claim.note for claim in verify(repo) if "sft ran at" in claim.name}
     assert notes["runs/: sft ran at 0000000000, with the code that is here"] == (
-        "not compared: a history that was squashed has no such commit"
+        "not compared: this history, squashed or shallow, has no such commit"
     )
 
 
 def test_code_that_changed_since_the_run_is_named(repo: Path) -> None:
+    path = repo / "runs/grpo.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(run | {"commit": git(repo, "rev-parse", "HEAD").strip()}))
     with (repo / "stages/grpo/rewards.py").open("a", encoding="utf-8") as code:
         code.write("\n")
     git(repo, "commit", "-qam", "change")
