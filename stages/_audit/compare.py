@@ -16,6 +16,8 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages._audit.git import read_at, read_commit
+from stages._audit.published import measure_accuracy, read_run
+from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load
 from stages.evaluate.tasks.scoring import stderr
 from stages.report.paired import compare
@@ -44,8 +46,8 @@ class Verdict:
     @property
     def word(self) -> str:
         """Returns better, worse, or that there is no evidence of either."""
-        if self.before == self.after and self.stderr == 0:
-            return "the same answers" if self.is_paired else "no evidence"
+        if self.is_paired and self.before == self.after and self.stderr == 0:
+            return "the same answers"
         if self.ci_low > 0:
             return "**better**"
         return "**worse**" if self.ci_high < 0 else "no evidence"
@@ -120,8 +122,7 @@ def _render_stages(root: Path, revision: str) -> Iterator[str]:
     for name in after:
         if after[name] == before.get(name):
             continue
-        path = root / "runs" / f"{name.replace('@', '-')}.json"
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = read_run(root, name)
         seconds += run["duration_s"]
         memory = run["peak_memory_bytes"] / 2**30
         why = ", ".join(_find_reasons(before.get(name), after[name]))
@@ -148,7 +149,8 @@ def _render_verdicts(root: Path, revision: str, confidence: float) -> Iterator[s
     for path in sorted(root.glob("metrics/report/samples/*/*.jsonl")):
         text = read_at(root, revision, path.relative_to(root).as_posix())
         if text is not None and path.parent.name in MODELS:
-            before, after = _read_accuracy(text), _read_accuracy(path.read_text(encoding="utf-8"))
+            before = measure_accuracy(map(json.loads, text.splitlines()))
+            after = measure_accuracy(read_jsonl(path))
             rows.append((path.parent.name, path.stem, judge(before, after, confidence)))
     rows.sort(key=lambda row: (row[1], MODELS.index(row[0])))
     columns = ["task", "model", "before", "after", "difference", f"{confidence:.0%} interval"]
@@ -168,11 +170,6 @@ def _render_verdicts(root: Path, revision: str, confidence: float) -> Iterator[s
             f"at {confidence:.0%}, one in {1 / (1 - confidence):.0f} without any effect is not "
             f"'no evidence'. The intervals are over problems, for one run: other seeds vary, too."
         )
-
-
-def _read_accuracy(text: str) -> Accuracy:
-    rows = map(json.loads, text.splitlines())
-    return {row["id"]: fmean(row["correct"]) for row in rows}
 
 
 def _render_metrics(root: Path, revision: str) -> Iterator[str]:

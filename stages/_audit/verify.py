@@ -6,7 +6,6 @@ see: whether the recorded run took place. For that, run the recipe again (REPROD
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dvc.repo import Repo
 
 from stages._audit.git import git
+from stages._audit.published import measure_accuracy, read_json, read_run
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load_all
 from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
@@ -64,19 +64,18 @@ def _check_pins(root: Path) -> Iterator[Claim]:
     load_all(root / "params.yaml")
     yield Claim("params.yaml: values in bounds, sources pinned", None)
     for lock in sorted((root / "containers").glob("*.lock.txt")):
-        blocks = re.split(r"(?m)^(?=[^\s#])", lock.read_text(encoding="utf-8"))
-        bare = [
-            block.split()[0]
-            for block in blocks
-            if not block.startswith("#") and not re.search(r"--hash=sha256:[0-9a-f]{64}\b", block)
-        ]
-        problem = f"no sha256 for {', '.join(bare)}" if any(bare) else None
+        # A package's line, and the indented ones below it.
+        blocks = re.findall(r"(?m)^[^\s#].*(?:\n .*)*", lock.read_text(encoding="utf-8"))
+        digest = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
+        bare = [block.split()[0] for block in blocks if not digest.search(block)]
+        problem = f"no sha256 for {', '.join(bare)}" if bare else None
         yield Claim(f"{lock.name}: every package has a hash", problem)
 
 
 def _check_git(root: Path) -> Iterator[Claim]:
     """Files against their commit, and the commits that the manifests name against the code."""
-    changed = git(root, "status", "--porcelain", "--untracked-files=no").stdout.split()[1::2]
+    listing = git(root, "status", "--porcelain", "--untracked-files=no").stdout
+    changed = [line[3:] for line in listing.splitlines()]  # after two letters and a space
     problem = f"changed since: {', '.join(changed)}" if changed else None
     yield Claim(
         f"git: the files are those of {git(root, 'rev-parse', 'HEAD').stdout[:10]}", problem
@@ -85,7 +84,7 @@ def _check_git(root: Path) -> Iterator[Claim]:
         stages = list(repo.index.stages)
         made = {out.fs_path for stage in stages for out in stage.outs}
         for stage in sorted(stages, key=lambda stage: str(stage.name)):
-            run = _read_json(root / "runs" / f"{stage.name.replace('@', '-')}.json")
+            run = read_run(root, stage.name)
             code = [dep.fs_path for dep in stage.deps if not _is_made(dep.fs_path, made)]
             name = f"runs/: {stage.name} ran at {run['commit'][:10]}, with the code that is here"
             if run["dirty"]:
@@ -96,10 +95,6 @@ def _check_git(root: Path) -> Iterator[Claim]:
             problem = f"changed since: {', '.join(done.stdout.split())}" if done.stdout else None
             note = "not compared: this history, squashed or shallow, has no such commit"
             yield Claim(name, problem, note if done.returncode else "")
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _check_lock(root: Path) -> Iterator[Claim]:
@@ -142,7 +137,7 @@ def _check_scores(root: Path) -> Iterator[Claim]:
     results: dict[str, dict[str, Any]] = {model: {} for model in MODELS}
     accuracies: dict[str, dict[str, dict[str, float]]] = {task: {} for task in params.tasks}
     for model in MODELS:
-        recorded = _read_json(metrics / "evaluate" / f"{model}.json")
+        recorded = read_json(metrics / "evaluate" / f"{model}.json")
         for task in params.tasks:
             name = f"metrics/report/samples/{model}/{task}.jsonl"
             rows = read_jsonl(root / name)
@@ -151,14 +146,12 @@ def _check_scores(root: Path) -> Iterator[Claim]:
             yield Claim(f"{name}: the scores of {len(rows)} problems", problem)
             majority = [majority_is_correct(row["responses"], row["answer"]) for row in rows]
             results[model][task] = summarise(rows, majority)
-            accuracies[task][model] = {
-                row["id"]: sum(row["correct"]) / len(row["correct"]) for row in rows
-            }
+            accuracies[task][model] = measure_accuracy(rows)
         yield _compare(f"metrics/evaluate/{model}.json", recorded, results[model])
     for task, by_model in accuracies.items():
         check_same_problems(metrics / "report" / "samples", task, by_model)
     paired = compare_models(accuracies, params.confidence)
-    yield _compare("metrics/paired.json", _read_json(metrics / "paired.json"), paired)
+    yield _compare("metrics/paired.json", read_json(metrics / "paired.json"), paired)
     page = (metrics / "report" / "results.md").read_text(encoding="utf-8")
     expected = render(results, paired, params.confidence)
     for line, found in zip(expected.splitlines(), page.splitlines(), strict=False):
@@ -190,9 +183,10 @@ def _find_differences(key: str, recorded: Any, computed: Any) -> Iterator[str]:
 def _check_pages(root: Path) -> Iterator[Claim]:
     """What the README says of the results and of the run that made them."""
     readme = (root / "README.md").read_text(encoding="utf-8")
-    runs = [_read_json(path) for path in sorted((root / "runs").glob("*.json"))]
+    lines = set(readme.splitlines())
+    runs = [read_json(path) for path in sorted((root / "runs").glob("*.json"))]
     table = (root / "metrics/report/results.md").read_text(encoding="utf-8").splitlines()
-    missing = [line for line in table if line and line not in readme.splitlines()]
+    missing = [line for line in table if line and line not in lines]
     yield Claim("README.md: the results", f"missing: {missing[0]}" if missing else None)
     minutes = sum(run["duration_s"] for run in runs) / 60
     memory = max(run["peak_memory_bytes"] for run in runs) / 2**30

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages._contract.artifacts import sha256_tree
-from tests.pipeline.repository import change, dvc, git
+from tests.git import git
+from tests.pipeline.repository import change, dvc
 from tests.pipeline.tiny_model import write_model, write_problems
 
 ROOT = Path(__file__).parents[2]

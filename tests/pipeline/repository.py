@@ -44,11 +44,6 @@ def dvc(repo: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def git(repo: Path, *arguments: str) -> None:
-    done = call(repo, "git", *arguments)
-    assert done.returncode == 0, done.stderr
-
-
 def would_run(repo: Path) -> list[str]:
     """Returns the stages that have changed, and all that depend on them."""
     lines = dvc(repo, "repro", "--dry", "--force-downstream").splitlines()

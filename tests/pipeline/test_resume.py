@@ -49,11 +49,13 @@ def kill_when_saved(repo: Path, stage: str) -> None:
     """Kills the stage as soon as it has saved something."""
     process = start(repo, stage)
     deadline = time.monotonic() + 120
-    while not list(repo.glob(f"work/{stage}/*/{FIRST[stage]}")):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    kill(process)
+    try:
+        while not list(repo.glob(f"work/{stage}/*/{FIRST[stage]}")):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        kill(process)
 
 
 def kill_at_random(repo: Path, stage: str) -> None:

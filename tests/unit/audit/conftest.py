@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.git import git
+
 ROOT = Path(__file__).parents[3]
-
-
-def git(repo: Path, *arguments: str) -> str:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b.example")
-    command = ["git", *identity, *arguments]
-    done = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=True)
-    return done.stdout
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stages._audit.compare import judge, render_comparison
 from stages._audit.git import read_at, read_commit
-from tests.unit.audit.conftest import git
+from tests.git import git
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stages._audit.verify import verify
-from tests.unit.audit.conftest import git
+from tests.git import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable

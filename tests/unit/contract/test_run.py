@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.git import git
+
 ROOT = Path(__file__).parents[3]
 PARAMS = """
 from dataclasses import dataclass
@@ -101,7 +103,7 @@ def test_manifest_tells_a_changed_tree_from_the_files_that_a_run_writes(repo: Pa
         (repo / name).write_text("old")
     git(repo, "init", "-q")
     git(repo, "add", "-A")
-    git(repo, "-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-qm", "all")
+    git(repo, "commit", "-qm", "all")
     (repo / "dvc.lock").write_text("new")
     found = []
     for size in (3, 4):
@@ -109,13 +111,7 @@ def test_manifest_tells_a_changed_tree_from_the_files_that_a_run_writes(repo: Pa
         assert finish(start(repo)) == (0, "")
         found.append(json.loads((repo / "runs" / "demo.json").read_text()))
     assert [manifest["dirty"] for manifest in found] == [False, True]
-    assert {manifest["commit"] for manifest in found} == {git(repo, "rev-parse", "HEAD")}
-
-
-def git(repo: Path, *arguments: str) -> str:
-    """Returns what git prints."""
-    done = subprocess.run(["git", *arguments], cwd=repo, text=True, capture_output=True, check=True)
-    return done.stdout.strip()
+    assert {manifest["commit"] for manifest in found} == {git(repo, "rev-parse", "HEAD").strip()}
 
 
 def test_user_error_is_one_line(repo: Path) -> None:
