@@ -1,6 +1,7 @@
 """The manifest of a run: what is worth knowing about it and must not change a hash.
 
-It goes to runs/, which is in git and no output of DVC's.
+It goes to runs/, which is in git and no output of DVC's. So do the digests of a run's steps, which
+a stage leaves in its work as STEPS: `python -m stages bisect` finds where two runs part.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -49,6 +51,7 @@ _PACKAGES = {
 }
 # Tracked files that a run itself rewrites: they do not make what was run another thing.
 _WRITTEN_BY_RUNS = (":!dvc.lock", ":!metrics", ":!runs")
+STEPS = "steps.jsonl"
 _facts: dict[str, Any] = {}
 
 
@@ -57,13 +60,30 @@ def note(**facts: Any) -> None:
     _facts.update(facts)
 
 
-def write(path: Path, start: datetime, params: Path, inputs: Mapping[str, str]) -> None:
-    """Writes the manifest of the run that began at `start` and ends now.
+def write(
+    path: Path,
+    start: datetime,
+    params: Path,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    work: Path,
+) -> None:
+    """Writes the manifest of the run that began at `start` and ends now, and its steps beside it.
 
     Args:
+        path: of the manifest.
+        start: when the run began.
+        params: the file of all parameters.
         inputs: sha256 by input path.
+        outputs: sha256 by output path.
+        work: the folder where the stage left STEPS, if it has steps.
     """
     end = datetime.now(UTC)
+    steps = path.with_suffix(f".{STEPS}")
+    steps.unlink(missing_ok=True)  # of an earlier run
+    if (work / STEPS).exists():
+        steps.parent.mkdir(exist_ok=True)
+        shutil.copyfile(work / STEPS, steps)
     usage = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     write_json(
         path,
@@ -72,6 +92,7 @@ def write(path: Path, start: datetime, params: Path, inputs: Mapping[str, str]) 
             "dirty": _is_dirty(),
             "params_sha256": sha256_file(params),
             "inputs": dict(inputs),
+            "outputs": dict(outputs),
             "start": start.isoformat(timespec="seconds"),
             "end": end.isoformat(timespec="seconds"),
             "duration_s": round((end - start).total_seconds(), 1),

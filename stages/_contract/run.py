@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages._contract import manifest, params
 from stages._contract.artifacts import check_model, publish, sha256_file, sha256_tree, write_json
+from stages._contract.determinism import limit_cpu
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -94,7 +95,7 @@ def _run(stage: str, cell: dict[str, str]) -> None:
     key = json.dumps([name, repr(values), digests])
     work = Path("work", name, hashlib.sha256(key.encode()).hexdigest()[:16])
     work.mkdir(parents=True, exist_ok=True)
-    _set_environment(stage, getattr(values, "num_threads", None))
+    _set_environment(stage, values)
     with publish(out) as folder:
         module = importlib.import_module(f"stages.{stage}.stage")
         results = module.run(values, inputs, folder, work)
@@ -102,8 +103,14 @@ def _run(stage: str, cell: dict[str, str]) -> None:
         _check_finite(stage, results)
     for which, path in metrics.items():
         write_json(path, results[which])
-    manifest.write(Path("runs", f"{name}.json"), start, PARAMS, digests)
-    shutil.rmtree(work.parent)  # older keys too: the result is there
+    outputs = {str(out): sha256_tree(out)}
+    manifest.write(Path("runs", f"{name}.json"), start, PARAMS, digests, outputs, work)
+    # Older keys too: the result is there. Renamed first, so that a kill leaves no half of it to the
+    # next run.
+    ended = work.parent.with_name(f".{name}.ended")
+    shutil.rmtree(ended, ignore_errors=True)
+    work.parent.rename(ended)
+    shutil.rmtree(ended)
 
 
 def _hash_inputs(inputs: Any) -> dict[str, str]:
@@ -125,7 +132,7 @@ def _hash_inputs(inputs: Any) -> dict[str, str]:
     return digests
 
 
-def _set_environment(stage: str, num_threads: int | None) -> None:
+def _set_environment(stage: str, values: Any) -> None:
     """Sets what libraries read when they are imported."""
     os.environ.update(
         TOKENIZERS_PARALLELISM="false",
@@ -138,9 +145,10 @@ def _set_environment(stage: str, num_threads: int | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if stage not in _ONLINE:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    if num_threads is not None:
+    if hasattr(values, "num_threads"):
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(num_threads)
+            os.environ[name] = str(values.num_threads)
+        limit_cpu(values.cpu_isa)
 
 
 def _check_finite(key: str, value: Any) -> None:

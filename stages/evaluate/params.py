@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
 
 _MODELS = ("base", "sft", "grpo")
@@ -20,6 +21,7 @@ class EvaluateParams:
 
     seed: int
     num_threads: int
+    cpu_isa: CpuIsa
     engine: EngineParams
 
     def __post_init__(self) -> None:

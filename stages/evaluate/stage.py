@@ -9,7 +9,7 @@ from stages._contract import manifest
 from stages._contract.artifacts import write_json, write_jsonl
 from stages.evaluate.task import read_problems, read_task, system_prompt
 from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
-from stages.generate.engine import prepare_environment
+from stages.generate.engine import check_engine, prepare_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +28,15 @@ def run(params: EvaluateParams, inputs: EvaluateInputs, out: Path, work: Path) -
     config = read_task(inputs.task)
     rows = read_problems(inputs.problems)
     system = system_prompt(rows)
-    prepare_environment(params.num_threads)
+    engine = params.engine
+    prepare_environment(params.num_threads, params.cpu_isa, batch_invariant=engine.batch_invariant)
     # Only now: vLLM reads the environment when it is imported, which takes seconds.
     from stages.evaluate.harness import ask, load_model, load_task  # noqa: PLC0415
 
     task = load_task(config, inputs.problems, work / "datasets")
     max_gen_toks = config["generation_kwargs"]["max_gen_toks"]
     model = load_model(params, inputs.model, rows, max_gen_toks)
+    settings = check_engine(model.model, engine, params.num_threads, params.cpu_isa)
     evaluated = ask(model, task, system)
     golds = {row["id"]: row["answer"] for row in rows}
     samples = [
@@ -49,6 +51,7 @@ def run(params: EvaluateParams, inputs: EvaluateInputs, out: Path, work: Path) -
     write_json(out / "results.json", results)
     manifest.note(
         backend="vllm",
+        settings=settings,
         task_version=config["metadata"]["version"],
         num_generated_tokens=sum(sum(row["num_tokens"]) for row in samples),
     )

@@ -13,8 +13,12 @@ _BLOCK_MULTIPLE = 32  # tokens
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineParams:
-    """What vLLM's `LLM` takes; null leaves a choice to vLLM. Lengths and sizes are in tokens."""
+    """What vLLM's `LLM` takes; null leaves a choice to vLLM. Lengths and sizes are in tokens.
 
+    `batch_invariant` is VLLM_BATCH_INVARIANT, which vLLM reads from the environment instead.
+    """
+
+    batch_invariant: bool
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     max_model_len: int
     max_num_seqs: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class GenerateParams:
 
     seed: int
     num_threads: int
+    cpu_isa: CpuIsa
     model: str
     num_examples: int
     num_samples: int

@@ -65,6 +65,16 @@ def tokenize(
     return prompts
 
 
+def sampling_params(params: GenerateParams, name: str, index: int) -> SamplingParams:
+    """Returns the options of the request for a problem's sample of that index."""
+    return SamplingParams(
+        temperature=params.temperature,
+        top_p=params.top_p,
+        max_tokens=params.max_tokens,
+        seed=derive(params.seed, "generate", name, index),
+    )
+
+
 def sample(llm: LLM, prompts: dict[str, list[int]], params: GenerateParams) -> list[Row]:
     """Returns `num_samples` traces for each prompt, ordered by (id, sample).
 
@@ -74,15 +84,7 @@ def sample(llm: LLM, prompts: dict[str, list[int]], params: GenerateParams) -> l
     keys = [(name, index) for name in sorted(prompts) for index in range(params.num_samples)]
     outputs = llm.generate(
         [{"prompt_token_ids": prompts[name]} for name, _ in keys],
-        [
-            SamplingParams(
-                temperature=params.temperature,
-                top_p=params.top_p,
-                max_tokens=params.max_tokens,
-                seed=derive(params.seed, "generate", name, index),
-            )
-            for name, index in keys
-        ],
+        [sampling_params(params, name, index) for name, index in keys],
         use_tqdm=False,
     )
     return [

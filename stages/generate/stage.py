@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from stages._contract import manifest
 from stages._contract.artifacts import read_jsonl, write_jsonl
-from stages.generate.engine import engine_kwargs, prepare_environment
+from stages.generate.engine import check_engine, engine_kwargs, prepare_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from stages.generate.params import GenerateInputs, GenerateParams
@@ -40,7 +43,17 @@ def run(params: GenerateParams, inputs: GenerateInputs, out: Path, work: Path) -
         _sample_shards(missing, examples, params, inputs.model, len(rows))
     for path in shards:
         shutil.copyfile(path, out / path.name)
-    return {"generate": _measure([row for path in shards for row in read_jsonl(path)], len(rows))}
+    traces = [trace for path in shards for trace in read_jsonl(path)]
+    write_jsonl(work / manifest.STEPS, _digest_problems(traces))
+    return {"generate": _measure(traces, len(rows))}
+
+
+def _digest_problems(traces: list[Row]) -> Iterator[Row]:
+    """Yields for each problem, as a step, the sha256 of its traces."""
+    by_problem = groupby(traces, key=lambda trace: trace["id"])
+    for step, (name, found) in enumerate(by_problem):
+        text = json.dumps(list(found), sort_keys=True)
+        yield {"step": step, "id": name, "traces": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _choose_examples(path: Path, num: int) -> list[Row]:
@@ -70,7 +83,8 @@ def _sample_shards(
     model: Path,
     num_rows: int,
 ) -> None:
-    prepare_environment(params.num_threads)
+    engine = params.engine
+    prepare_environment(params.num_threads, params.cpu_isa, batch_invariant=engine.batch_invariant)
     # Only now: vLLM reads the environment when it is imported, which takes seconds.
     from transformers import AutoTokenizer  # noqa: PLC0415
     from vllm import LLM  # noqa: PLC0415
@@ -80,7 +94,8 @@ def _sample_shards(
     tokenizer = AutoTokenizer.from_pretrained(model)
     # All prompts are checked before the first is sampled.
     prompts = {path: tokenize(tokenizer, part, examples, params) for path, part in missing.items()}
-    llm = LLM(**engine_kwargs(params.engine, model))
+    llm = LLM(**engine_kwargs(engine, model))
+    settings = check_engine(llm, engine, params.num_threads, params.cpu_isa)
     num_done = num_rows - sum(map(len, missing.values()))
     start, num_tokens = time.monotonic(), 0
     with tqdm(
@@ -99,6 +114,7 @@ def _sample_shards(
             bar.update(len(rows))
     manifest.note(
         generator="vllm",
+        settings=settings,
         resumed_after_num_prompts=num_done,
         tokens_per_s=round(num_tokens / (time.monotonic() - start), 1),
     )

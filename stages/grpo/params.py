@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
+
 _REWARDS = ("accuracy", "format")
 
 
@@ -18,6 +20,7 @@ class GrpoParams:
 
     seed: int
     num_threads: int
+    cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
     attn_implementation: Literal["sdpa", "flash_attention_2"]
     rewards: dict[str, float]

@@ -12,6 +12,7 @@ from stages._contract import manifest
 from stages._contract.artifacts import read_jsonl
 from stages.grpo.rewards import choose
 from stages.sft.training import save_model, train, trainer_kwargs, write_log
+from stages.sft.witness import Witness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,25 @@ COLUMNS = {
     "truncated_rate": "completions/clipped_ratio",
     "zero_std_rate": "frac_reward_zero_std",
 }
+
+
+class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
+    """TRL's trainer, which tells a witness what was sampled and what it was found to be worth."""
+
+    witness: Witness
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: list[list[int]]
+    ) -> torch.Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self.witness.add("rollouts", [prompts, completion_ids_list])
+        self.witness.add("rewards", rewards)
+        return rewards
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        self.witness.add("advantages", output["advantages"])
+        return output
 
 
 def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
@@ -73,13 +93,14 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
     manifest.note(generator="vllm" if params.use_vllm else "transformers")
     rows = read_jsonl(inputs.prompts)
     functions, _ = choose(params.rewards)
-    trainer = GRPOTrainer(
+    trainer = WitnessedTrainer(
         model=str(inputs.model),
         reward_funcs=functions,
         args=GRPOConfig(**to_trl(params, work)),
         train_dataset=Dataset.from_list(rows),
     )
-    train(trainer, params, work)
+    trainer.witness = Witness(work / manifest.STEPS)
+    train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)
     # TRL measures the divergence from the SFT model only if it is part of the loss.
     columns = COLUMNS | ({"kl": "kl"} if params.beta > 0 else {})

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from stages.report.params import ReportInputs, ReportParams
 
+Row = dict[str, Any]
+
 PAIRS = [*pairwise(MODELS), (MODELS[0], MODELS[-1])]
 
 
@@ -30,14 +32,17 @@ def run(params: ReportParams, inputs: ReportInputs, out: Path, work: Path) -> di
     """
     del work
     results: dict[str, dict[str, Any]] = {model: {} for model in MODELS}
-    accuracies: dict[str, dict[str, dict[str, float]]] = {task: {} for task in params.tasks}
-    for model in MODELS:
-        for task in params.tasks:
-            cell = inputs.evaluations / model / task
-            results[model][task], accuracies[task][model] = read_cell(cell)
-    for task, by_model in accuracies.items():
-        check_same_problems(inputs.evaluations, task, by_model)
-        write_samples(inputs, task, out / "samples")
+    accuracies: dict[str, dict[str, dict[str, float]]] = {}
+    for task in params.tasks:
+        samples = {}
+        for model in MODELS:
+            results[model][task], samples[model] = read_cell(inputs.evaluations / model / task)
+        accuracies[task] = {
+            model: {row["id"]: fmean(row["correct"]) for row in rows}
+            for model, rows in samples.items()
+        }
+        check_same_problems(inputs.evaluations, task, accuracies[task])
+        write_samples(inputs, task, samples, out / "samples")
     paired = compare_models(accuracies, params.confidence)
     page = render(results, paired, params.confidence)
     (out / "results.md").write_text(page, encoding="utf-8")
@@ -64,7 +69,9 @@ def compare_models(
     }
 
 
-def write_samples(inputs: ReportInputs, task: str, folder: Path) -> None:
+def write_samples(
+    inputs: ReportInputs, task: str, samples: Mapping[str, list[Row]], folder: Path
+) -> None:
     """Writes <model>/<task>.jsonl: each problem with its question, reference and responses.
 
     In git, they let anybody score the responses again, without artifacts or a model.
@@ -74,8 +81,7 @@ def write_samples(inputs: ReportInputs, task: str, folder: Path) -> None:
     """
     path = inputs.problems / f"{task}.jsonl"
     problems = {row["id"]: row for row in read_jsonl(path)}
-    for model in MODELS:
-        rows = read_jsonl(inputs.evaluations / model / task / "samples.jsonl")
+    for model, rows in samples.items():
         for row in rows:
             if row["id"] not in problems:
                 raise ValueError(
@@ -88,8 +94,8 @@ def write_samples(inputs: ReportInputs, task: str, folder: Path) -> None:
         write_jsonl(folder / model / f"{task}.jsonl", rows)
 
 
-def read_cell(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """Returns a cell's results.json, and the accuracy by problem id from its samples.jsonl.
+def read_cell(folder: Path) -> tuple[dict[str, Any], list[Row]]:
+    """Returns a cell's results.json, and the rows of its samples.jsonl.
 
     Raises:
         ValueError: a file is missing or corrupted, or the two do not agree.
@@ -109,7 +115,7 @@ def read_cell(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
             f"{folder}: results.json says accuracy {recorded}, which is not that of the "
             f"{len(rows)} rows of samples.jsonl: {hint}"
         )
-    return results, accuracy
+    return results, rows
 
 
 def check_same_problems(

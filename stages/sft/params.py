@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SftParams:
@@ -16,6 +18,7 @@ class SftParams:
 
     seed: int
     num_threads: int
+    cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
     attn_implementation: Literal["sdpa", "flash_attention_2"]
     learning_rate: float

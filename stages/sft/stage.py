@@ -8,10 +8,14 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from stages._contract.artifacts import read_jsonl
+from stages._contract.manifest import STEPS
 from stages.sft.training import save_model, train, trainer_kwargs, write_log
+from stages.sft.witness import Witness
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
     from stages.sft.params import SftInputs, SftParams
 
@@ -22,6 +26,17 @@ COLUMNS = {
     "entropy": "entropy",
     "mean_token_accuracy": "mean_token_accuracy",
 }
+
+
+class WitnessedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
+    """TRL's trainer, which tells a witness what each step learns from."""
+
+    witness: Witness
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
+        """Returns the loss, as TRL does."""
+        self.witness.add("batch", inputs["input_ids"])
+        return super().training_step(model, inputs, *arguments)
 
 
 def to_trl(params: SftParams, work: Path) -> dict[str, Any]:
@@ -46,13 +61,14 @@ def run(params: SftParams, inputs: SftInputs, out: Path, work: Path) -> dict[str
     dataset = Dataset.from_list(
         [{"prompt": row["prompt"], "completion": row["completion"]} for row in rows]
     )
-    trainer = SFTTrainer(
+    trainer = WitnessedTrainer(
         model=str(inputs.model),
         args=SFTConfig(**to_trl(params, work)),
         train_dataset=dataset,
     )
     _check_lengths(trainer, params)
-    train(trainer, params, work)
+    trainer.witness = Witness(work / STEPS)
+    train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)
     log = write_log(trainer, COLUMNS, out / "log.jsonl")
     return {

@@ -11,6 +11,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from stages._contract import manifest
 from stages._contract.artifacts import write_jsonl
+from stages._contract.determinism import check_observed, observe
 from stages._contract.seeding import seed_everything
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from stages.grpo.params import GrpoParams
     from stages.sft.params import SftParams
+    from stages.sft.witness import Witness
 
 # What comes with a model and training does not touch.
 TOKENIZER_FILES = (
@@ -67,7 +69,7 @@ def trainer_kwargs(params: SftParams | GrpoParams, work: Path) -> dict[str, Any]
     }
 
 
-def train(trainer: Trainer, params: SftParams | GrpoParams, work: Path) -> None:
+def train(trainer: Trainer, witness: Witness, params: SftParams | GrpoParams, work: Path) -> None:
     """Trains to the end, from the last complete checkpoint in `work` if an earlier run left one."""
     seed_everything(params.seed, params.num_threads)
     checkpoints = work / "checkpoints"
@@ -75,7 +77,12 @@ def train(trainer: Trainer, params: SftParams | GrpoParams, work: Path) -> None:
         if not (folder / TRAINER_STATE_NAME).is_file():  # it is written last
             shutil.rmtree(folder)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    manifest.note(resumed_from_step=int(last.rpartition("-")[2]) if last else 0)
+    step = int(last.rpartition("-")[2]) if last else 0
+    witness.resume(step)
+    trainer.add_callback(witness)
+    settings = observe()
+    check_observed(settings, params.num_threads, params.cpu_isa)
+    manifest.note(resumed_from_step=step, settings=settings)
     trainer.train(resume_from_checkpoint=last)
 
 

@@ -21,7 +21,9 @@ TASK = Path(__file__).parents[2] / "stages/evaluate/tasks/arithmetic.yaml"
 PARAMS = EvaluateParams(
     seed=0,
     num_threads=1,
+    cpu_isa="native",
     engine=EngineParams(
+        batch_invariant=False,
         dtype="float32",
         max_model_len=256,
         max_num_seqs=8,
@@ -65,7 +67,7 @@ def _run(cpu: int, model: Path, jobs: list[tuple[Path, Path, list[dict[str, Any]
 
 
 @pytest.mark.pipeline
-def test_evaluate(tmp_path: Path) -> None:
+def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampled, greedy, and in another process sampled again: all problems, and half of them.
 
     Shows: the responses are scored and counted; the samples of one problem differ; the files are
@@ -89,6 +91,7 @@ def test_evaluate(tmp_path: Path) -> None:
         [(tmp_path / "again", sampled, rows[::-1]), (tmp_path / "part", sampled, rows[1::2])],
     ]
     # lm-eval sorts by text: in `sampled`, the problems of `part` (answer 2) come after all others.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a process that is spawned loads torch at once
     cpus = sorted(os.sched_getaffinity(0))
     with ProcessPoolExecutor(len(jobs), get_context("spawn")) as pool:
         for future in [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stages._contract.artifacts import sha256_tree
+from tests.git import git
 from tests.pipeline.repository import (
     call,
     change,
@@ -51,7 +52,7 @@ def test_manifests_say_what_ran(repo: Path) -> None:
     assert read(repo, "runs/generate.json")["facts"]["generator"] == "vllm"
     assert read(repo, "runs/grpo.json")["facts"]["generator"] == "transformers"
     assert read(repo, "runs/evaluate-base-arithmetic.json")["facts"]["backend"] == "vllm"
-    for path in (repo / "runs").iterdir():
+    for path in (repo / "runs").glob("*.json"):
         manifest = read(repo, f"runs/{path.name}")
         assert manifest["packages"]["trl"] == "1.14.2"
         assert manifest["end"] >= manifest["start"]
@@ -131,6 +132,7 @@ def test_experiment_runs_what_depends_on_it_and_going_back_runs_nothing(repo: Pa
         assert f"Stage '{name}' is cached - skipping run, checking out outputs" in shown
     assert ran(shown) == ["report"]  # DVC keeps no runs of a stage whose outputs are all in git
     assert (metrics.read_bytes(), lock.read_bytes()) == before
+    git(repo, "checkout", "-q", "runs")  # what git keeps, DVC does not bring back
 
 
 def test_traces_depend_on_problem_and_seed_alone(repo: Path) -> None:

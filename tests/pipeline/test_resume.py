@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stages._contract.artifacts import sha256_tree
+from stages._contract.artifacts import sha256_file, sha256_tree
 from tests.pipeline.repository import finish, read, start
 
 if TYPE_CHECKING:
@@ -87,7 +87,10 @@ def at_once(repo: Path, action: Callable[[Path, str], None]) -> None:
 
 
 def digests(repo: Path) -> dict[str, str]:
-    return {stage: sha256_tree(repo / "artifacts" / stage) for stage in FACT}
+    """Returns those of the outputs, and of what is recorded of the steps that led there."""
+    outs = {stage: sha256_tree(repo / "artifacts" / stage) for stage in FACT}
+    steps = {f"{stage}, steps": sha256_file(repo / f"runs/{stage}.steps.jsonl") for stage in FACT}
+    return outs | steps
 
 
 def test_kill_after_the_first_save(repo: Path) -> None:

@@ -9,6 +9,7 @@ from stages.generate.engine import engine_kwargs
 from stages.generate.engine_params import EngineParams
 
 CPU = EngineParams(
+    batch_invariant=False,
     dtype="float32",
     max_model_len=1024,
     max_num_seqs=128,
@@ -22,6 +23,7 @@ CPU = EngineParams(
     tensor_parallel_size=1,
 )
 GPU = EngineParams(
+    batch_invariant=False,
     dtype="bfloat16",
     max_model_len=32768,
     max_num_seqs=256,

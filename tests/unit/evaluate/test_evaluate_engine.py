@@ -12,6 +12,7 @@ from stages.generate.engine import is_cpu_build, prepare_environment
 from stages.generate.engine_params import EngineParams
 
 CPU = EngineParams(
+    batch_invariant=False,
     dtype="float32",
     max_model_len=1024,
     max_num_seqs=128,
@@ -56,8 +57,9 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine runs in this process, with as many threads as asked for on a CPU build."""
     monkeypatch.setattr(os, "environ", {"VLLM_LOGGING_LEVEL": "DEBUG"})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
-    prepare_environment(2)
+    prepare_environment(2, "native")
     expected = {
+        "VLLM_BATCH_INVARIANT": "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
@@ -75,4 +77,4 @@ def test_no_more_threads_than_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {8, 3, 5})
     with pytest.raises(ValueError, match=r"num_threads must be between 1 and 3, .*, not 4"):
-        prepare_environment(4)
+        prepare_environment(4, "native")

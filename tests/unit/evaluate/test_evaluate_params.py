@@ -10,6 +10,7 @@ from stages.evaluate.params import EvaluateInputs, EvaluateParams, inputs, metri
 from stages.generate.engine_params import EngineParams
 
 ENGINE = EngineParams(
+    batch_invariant=False,
     dtype="float32",
     max_model_len=1024,
     max_num_seqs=128,
@@ -22,7 +23,7 @@ ENGINE = EngineParams(
     enable_prefix_caching=True,
     tensor_parallel_size=1,
 )
-PARAMS = EvaluateParams(seed=0, num_threads=2, engine=ENGINE)
+PARAMS = EvaluateParams(seed=0, num_threads=2, cpu_isa="avx2", engine=ENGINE)
 
 
 def test_paths_of_a_cell() -> None:
@@ -55,4 +56,4 @@ def test_unknown_cells(cell: dict[str, str], message: str) -> None:
 def test_num_threads() -> None:
     """Zero threads compute nothing."""
     with pytest.raises(ValueError, match=r"evaluate.num_threads must be >= 1, not 0"):
-        EvaluateParams(seed=0, num_threads=0, engine=ENGINE)
+        EvaluateParams(seed=0, num_threads=0, cpu_isa="avx2", engine=ENGINE)

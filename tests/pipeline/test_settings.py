@@ -1,0 +1,144 @@
+"""Settings and seeds where the computing is done: what was promised is looked for in the worker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stages._contract.artifacts import read_jsonl
+from stages._contract.params import load
+from stages._contract.seeding import derive
+from tests.pipeline.repository import read
+
+if TYPE_CHECKING:
+    from stages.generate.params import GenerateParams
+
+pytestmark = pytest.mark.pipeline
+
+NAMES = ["a", "b"]
+NUM_SAMPLES = 2
+# What the worker's settings must not pass for: each was not set before the engine was started.
+BROKEN: dict[str, dict[str, Any]] = {
+    "environment": {"cpu_isa": "native"},
+    "num_threads": {"num_threads": 2},
+    "batch_invariant": {"batch_invariant": True},
+    "dtype": {"dtype": "bfloat16"},
+    "enforce_eager": {"enforce_eager": False},
+}
+
+
+def ask_engine(root: Path) -> None:
+    """Prints what an engine's worker says of its settings and its requests' seeds, as JSON."""
+    params: GenerateParams = load(root / "params.yaml", "generate")
+    params = replace(params, num_threads=1, cpu_isa="portable", num_samples=NUM_SAMPLES)
+    engine = params.engine
+    from stages.generate.engine import (  # noqa: PLC0415 - as stages import it
+        check_engine,
+        engine_kwargs,
+        prepare_environment,
+    )
+
+    prepare_environment(1, "portable")
+    from vllm import LLM  # noqa: PLC0415 - reads the environment
+
+    from stages.generate.sample import sampling_params  # noqa: PLC0415 - imports vllm
+
+    llm = LLM(**engine_kwargs(engine, root / "artifacts" / "base"))
+    found: dict[str, Any] = {"settings": check_engine(llm, engine, 1, "portable"), "errors": {}}
+    for name, change in BROKEN.items():
+        isa = change.pop("cpu_isa", "portable")
+        num_threads = change.pop("num_threads", 1)
+        try:
+            check_engine(llm, replace(engine, **change), num_threads, isa)
+        except ValueError as error:
+            found["errors"][name] = str(error)
+    for number, (name, index) in enumerate((n, i) for n in NAMES for i in range(NUM_SAMPLES)):
+        prompt = {"prompt_token_ids": [1, 5, 6, 7]}
+        llm.llm_engine.add_request(str(number), prompt, sampling_params(params, name, index))
+    llm.llm_engine.step()
+    (found["seeds"],) = llm.collective_rpc(_read_seeds)
+    print(json.dumps(found))  # noqa: T201 - read by the fixture
+
+
+def _read_seeds(worker: Any) -> list[int]:
+    """Runs in the worker: the seeds of the generators that its requests sample with."""
+    generators = worker.model_runner.input_batch.generators
+    return sorted(generator.initial_seed() for generator in generators.values())
+
+
+@pytest.fixture(scope="module")
+def found(repo: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", __name__, str(repo)]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, cwd=root, text=True, capture_output=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"settings"')]
+    assert len(lines) == 1, done.stderr
+    answer: dict[str, Any] = json.loads(lines[0])
+    return answer
+
+
+def test_settings_arrive_in_the_worker(found: dict[str, Any]) -> None:
+    assert found["settings"] == {
+        "num_threads": 1,
+        "cpu_capability": "AVX2",
+        "mkl_branch": "compatible",
+        "deterministic_algorithms": False,
+        "environment": {
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "MKL_CBWR": "COMPATIBLE",
+        },
+        "dtype": "torch.float32",
+        "enforce_eager": True,
+        "batch_invariant": False,
+        "seed": 0,
+        "kernels": ["_C_AVX2"],
+    }
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_promise_that_did_not_arrive_is_an_error(found: dict[str, Any], name: str) -> None:
+    assert name in found["errors"][name]
+
+
+def test_each_request_has_its_own_seed_in_the_worker(found: dict[str, Any]) -> None:
+    expected = [derive(0, "generate", name, i) for name in NAMES for i in range(NUM_SAMPLES)]
+    assert found["seeds"] == sorted(expected)
+    assert len(set(expected)) == len(expected)
+
+
+@pytest.mark.parametrize("stage", ["generate", "sft", "grpo", "evaluate-sft-arithmetic"])
+def test_manifests_have_the_settings(repo: Path, stage: str) -> None:
+    settings = read(repo, f"runs/{stage}.json")["facts"]["settings"]
+    assert settings["num_threads"] == 2
+    assert settings["cpu_capability"] == "AVX2"
+    assert settings["mkl_branch"] in ("avx2", "auto")
+    assert settings["deterministic_algorithms"] == (stage in ("sft", "grpo"))
+
+
+def test_steps_are_witnessed(repo: Path) -> None:
+    grpo = read_jsonl(repo / "runs/grpo.steps.jsonl")
+    assert [row["step"] for row in grpo] == [0, 1, 2, 3]
+    assert set(grpo[1]) == {"step", "rollouts", "rewards", "advantages", "weights", "tensors"}
+    sft = read_jsonl(repo / "runs/sft.steps.jsonl")
+    assert set(sft[1]) == {"step", "batch", "weights", "tensors"}
+    assert sft[-1]["weights"] == grpo[0]["weights"], "grpo starts from what sft ended with"
+    for rows in (sft, grpo):
+        assert len(rows[0]["names"]) == len(rows[0]["tensors"].split())
+    # sft's first step has a learning rate of 0, while it warms up.
+    assert sft[1]["weights"] == sft[0]["weights"]
+    assert len({row["weights"] for row in sft}) == len(sft) - 1
+    assert len({row["weights"] for row in grpo}) == 4
+    assert len({row["rollouts"] for row in grpo[1:]}) == 3
+    generate = read_jsonl(repo / "runs/generate.steps.jsonl")
+    assert len({row["traces"] for row in generate}) == 40
+
+
+if __name__ == "__main__":
+    ask_engine(Path(sys.argv[1]))
