@@ -24,6 +24,9 @@ ROOT = Path(__file__).parent
 VENV = ROOT / ".venv"
 PYTHON = str(VENV / "bin" / "python")
 LOCK, DEV_LOCK = ROOT / "containers/cpu.lock.txt", ROOT / "containers/dev.lock.txt"
+# Apart, since one of its packages wants an older rich than the others.
+PROVENANCE_VENV = ROOT / ".venv-provenance"
+PROVENANCE_LOCK = ROOT / "containers/provenance.lock.txt"
 NEEDED_BYTES = 8 * 10**9
 # PyPI carries no CPU build of torch; this one is PyTorch's own, and its digest is in the lock.
 TORCH_URL = (
@@ -59,9 +62,41 @@ def pr_report(session: nox.Session) -> None:
 
 
 @nox.session
+def audit(session: nox.Session) -> None:
+    """Run the recipe again from nothing, in a clean clone, and compare; arguments: more seeds."""
+    set_up(session)
+    with tempfile.TemporaryDirectory(prefix="rederive-audit-") as folder:
+        clone = Path(folder, "clone")
+        session.run("git", "clone", "--quiet", str(ROOT), str(clone), external=True)
+        with session.chdir(clone):
+            session.run(sys.executable, "-m", "nox", "-s", "repro")
+            if session.posargs:
+                python = str(clone / VENV.name / "bin" / "python")
+                session.run(python, "-m", "stages", "seeds", *session.posargs, external=True)
+        run(session, "python", "-m", "stages", "audit", str(clone))
+
+
+@nox.session
+def provenance(session: nox.Session) -> None:
+    """Write the recorded run's provenance for others' tools into provenance/; takes --key PEM."""
+    set_up_provenance(session)
+    python = str(PROVENANCE_VENV / "bin" / "python")
+    session.run(python, "-m", "stages", "provenance", "provenance", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run a benchmark by its name in benchmarks/: nox -s bench -- cpu_isa."""
+    set_up(session)
+    for name in session.posargs or ["cpu_isa"]:
+        run(session, "python", "-m", f"benchmarks.{name}")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Set up and run the tests; arguments after -- are passed on to pytest."""
     set_up(session, dev=True)
+    set_up_provenance(session)
     run(session, "pytest", *session.posargs)
 
 
@@ -83,7 +118,8 @@ def types(session: nox.Session) -> None:
 @nox.session
 def lock(session: nox.Session) -> None:
     """Resolve containers/*.in into the hash locks; needs uv, and pip's sources for torch."""
-    for source, target in (("cpu.in", LOCK), ("dev.in", DEV_LOCK)):
+    for target in (LOCK, DEV_LOCK, PROVENANCE_LOCK):
+        source = target.name.replace(".lock.txt", ".in")
         with tempfile.TemporaryDirectory() as folder:
             resolved = Path(folder, "lock.txt")
             arguments = ["--python-version", "3.11", "--generate-hashes", "--no-annotate"]
@@ -128,6 +164,16 @@ def set_up(session: nox.Session, *, dev: bool = False) -> None:
         stamp(path).write_text(digest(path), encoding="utf-8")
 
 
+def set_up_provenance(session: nox.Session) -> None:
+    """Make .venv-provenance hold what its lock says; does nothing if it does already."""
+    if is_installed(PROVENANCE_LOCK, PROVENANCE_VENV):
+        return
+    session.run(sys.executable, "-m", "venv", "--clear", str(PROVENANCE_VENV))
+    session.log(f"installing {PROVENANCE_LOCK.name} into {PROVENANCE_VENV.name}")
+    pip(session, "--require-hashes", "-r", str(PROVENANCE_LOCK), venv=PROVENANCE_VENV)
+    stamp(PROVENANCE_LOCK, PROVENANCE_VENV).write_text(digest(PROVENANCE_LOCK), encoding="utf-8")
+
+
 def install_torch(session: nox.Session) -> None:
     """Install torch from pip's own sources, or else from PyTorch's site; its digest is checked."""
     block = re.search(r"(?m)^torch==.*(\n .*)*", LOCK.read_text(encoding="utf-8"))
@@ -146,9 +192,21 @@ def install_torch(session: nox.Session) -> None:
         session.error(TORCH_HELP)
 
 
-def pip(session: nox.Session, *arguments: str, success_codes: tuple[int, ...] = (0,)) -> None:
-    """Install into .venv with the environment's own pip, whose progress is shown."""
-    command = [PYTHON, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check"]
+def pip(
+    session: nox.Session,
+    *arguments: str,
+    venv: Path = VENV,
+    success_codes: tuple[int, ...] = (0,),
+) -> None:
+    """Install into an environment with its own pip, whose progress is shown."""
+    command = [
+        str(venv / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--disable-pip-version-check",
+    ]
     session.run(*command, *arguments, success_codes=success_codes)
 
 
@@ -173,15 +231,15 @@ def find_problem() -> str | None:
     return None
 
 
-def is_installed(path: Path) -> bool:
-    """Return whether .venv was filled from this very lock, to the end."""
-    found = stamp(path)
+def is_installed(path: Path, venv: Path = VENV) -> bool:
+    """Return whether the environment was filled from this very lock, to the end."""
+    found = stamp(path, venv)
     return found.is_file() and found.read_text(encoding="utf-8") == digest(path)
 
 
-def stamp(path: Path) -> Path:
+def stamp(path: Path, venv: Path = VENV) -> Path:
     """Return the file that remembers the lock that was installed."""
-    return VENV / f"{path.name}.installed"
+    return venv / f"{path.name}.installed"
 
 
 def digest(path: Path) -> str:

@@ -1,6 +1,8 @@
 """The command line: dvc.yaml calls `python -m stages run STAGE`.
 
-`check` reads params.yaml; `verify` checks what is published; `compare` reviews a change.
+`check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
+says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
+`provenance` writes down for others' tools what was made from what.
 """
 
 from __future__ import annotations
@@ -10,9 +12,13 @@ import atexit
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages._contract import params
 from stages._contract.run import PARAMS, run_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main(arguments: list[str]) -> int:
@@ -27,14 +33,31 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
     compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
     compared.add_argument("revision", help="a branch, a tag or a commit")
+    bisect = commands.add_parser("bisect", help="print the first difference between two runs")
+    for name in ("a", "b"):
+        bisect.add_argument(name, help="a commit, or the folder of a clone")
+    audit = commands.add_parser("audit", help="compare a run made again with the recorded one")
+    audit.add_argument("folder", type=Path, help="the clone in which it was made")
+    seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
+    seeds.add_argument("seed", type=int, nargs="+")
+    provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
+    provenance.add_argument("out", type=Path, help="the folder to write")
+    provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
     options = parser.parse_args(arguments)
     if options.command == "run":
         cell = {key: getattr(options, key) for key in ("model", "task") if getattr(options, key)}
         return run_stage(options.stage, cell)
+    actions: dict[str, Callable[[], int]] = {
+        "check": _check,
+        "verify": _verify,
+        "compare": lambda: _compare(options.revision),
+        "bisect": lambda: _bisect(options.a, options.b),
+        "audit": lambda: _audit(options.folder),
+        "seeds": lambda: _seeds(options.seed),
+        "provenance": lambda: _provenance(options.out, options.key),
+    }
     try:
-        if options.command == "compare":
-            return _compare(options.revision)
-        return _verify() if options.command == "verify" else _check()
+        return actions[options.command]()
     except ValueError as error:
         print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
         return 1
@@ -63,6 +86,39 @@ def _compare(revision: str) -> int:
     from stages._audit.compare import render_comparison  # noqa: PLC0415 - as above
 
     print(render_comparison(Path(), revision), end="")  # noqa: T201
+    return 0
+
+
+def _bisect(a: str, b: str) -> int:
+    from stages._audit.bisect import find_first_difference, open_run  # noqa: PLC0415 - as above
+
+    runs = [open_run(Path(), name) for name in (a, b)]
+    difference = find_first_difference(*runs)
+    print(difference or f"no difference in the outputs of {len(runs[0].lock)} stages")  # noqa: T201
+    return int(difference is not None)
+
+
+def _audit(folder: Path) -> int:
+    from stages._audit.audit import audit  # noqa: PLC0415 - imports scipy, which takes a second
+
+    holds, page = audit(Path(), folder)
+    print(page, end="")  # noqa: T201
+    return int(not holds)
+
+
+def _seeds(seeds: list[int]) -> int:
+    from stages._audit.seeds import record_seeds  # noqa: PLC0415 - as above
+
+    for path in record_seeds(Path(), seeds):
+        print(f"recorded {path}", flush=True)  # noqa: T201
+    return 0
+
+
+def _provenance(out: Path, key: Path | None) -> int:
+    from stages._audit.provenance.export import export  # noqa: PLC0415 - in its own environment
+
+    export(Path(), out, key)
+    print(f"wrote {out}")  # noqa: T201
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from stages._audit.bisect import find_changed_inputs
 from stages._audit.git import read_at, read_commit
 from stages._audit.published import measure_accuracy, read_run
 from stages._contract.artifacts import read_jsonl
@@ -138,9 +139,7 @@ def _find_reasons(before: dict[str, Any] | None, after: dict[str, Any]) -> list[
     """Returns what a stage read differently, or that its output differs although it did not."""
     if before is None:
         return ["new"]
-    reasons = [key for key in ("cmd", "params") if before.get(key) != after.get(key)]
-    old, new = ({entry["path"]: entry for entry in lock["deps"]} for lock in (before, after))
-    reasons += [path for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+    reasons = list(find_changed_inputs(before, after))
     return reasons or ["**nothing: other output from the same inputs**"]
 
 

@@ -21,7 +21,9 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repo = tmp_path_factory.mktemp("recipe")
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "stages", repo / "stages", ignore=skip)
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "containers/cpu.lock.txt"):
+    pages = ("README.md", "REPRODUCE.md")
+    files = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "containers/cpu.lock.txt")
+    for name in (*files, *pages):
         (repo / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, repo / name)
     git(repo, "init", "-q")

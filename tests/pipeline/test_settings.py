@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +16,7 @@ import pytest
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load
 from stages._contract.seeding import derive
-from tests.pipeline.repository import read
+from tests.pipeline.repository import call, change, dvc, read
 
 if TYPE_CHECKING:
     from stages.generate.params import GenerateParams
@@ -51,11 +53,11 @@ def ask_engine(root: Path) -> None:
 
     llm = LLM(**engine_kwargs(engine, root / "artifacts" / "base"))
     found: dict[str, Any] = {"settings": check_engine(llm, engine, 1, "portable"), "errors": {}}
-    for name, change in BROKEN.items():
-        isa = change.pop("cpu_isa", "portable")
-        num_threads = change.pop("num_threads", 1)
+    for name, changes in BROKEN.items():
+        isa = changes.pop("cpu_isa", "portable")
+        num_threads = changes.pop("num_threads", 1)
         try:
-            check_engine(llm, replace(engine, **change), num_threads, isa)
+            check_engine(llm, replace(engine, **changes), num_threads, isa)
         except ValueError as error:
             found["errors"][name] = str(error)
     for number, (name, index) in enumerate((n, i) for n in NAMES for i in range(NUM_SAMPLES)):
@@ -138,6 +140,21 @@ def test_steps_are_witnessed(repo: Path) -> None:
     assert len({row["rollouts"] for row in grpo[1:]}) == 3
     generate = read_jsonl(repo / "runs/generate.steps.jsonl")
     assert len({row["traces"] for row in generate}) == 40
+
+
+def test_other_arithmetic_is_found_in_the_steps(repo: Path, tmp_path: Path) -> None:
+    """As on another machine: SSE2 instead of AVX2 in MKL, and the first tensor that shows it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(repo, copy)
+    change(copy, {"sft.cpu_isa": "portable"})
+    dvc(copy, "repro", "sft")
+    done = call(repo, "python", "-m", "stages", "bisect", str(repo), str(copy))
+    assert done.returncode == 1, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "stage sft: reads other params, and writes something else"
+    # Step 1 has a learning rate of 0.
+    assert re.match(r"  runs/sft.steps.jsonl, step 2: weights, first model\.\S+ \(\d+ of", lines[1])
+    assert re.match(r"  facts.settings.environment.MKL_CBWR AVX2 against COMPATIBLE", lines[2])
 
 
 if __name__ == "__main__":

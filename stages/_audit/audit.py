@@ -1,0 +1,109 @@
+"""The second level of an audit: is a run that was made again the one that is recorded?
+
+L1: the same bytes. L2, where the bytes differ: equivalent accuracies over seeds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stages._audit.bisect import find_changed_inputs, find_first_difference, open_run
+from stages._audit.equivalence import ALPHA, MARGIN, Equivalence, compare_means
+from stages._audit.seeds import read_seeds
+from stages.report.params import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from stages._audit.bisect import Run
+
+
+def audit(root: Path, rebuilt: Path) -> tuple[bool, str]:
+    """Returns whether the rebuilt run is the recorded one, at either level, and the page on it.
+
+    Args:
+        root: the repository, with the recorded run.
+        rebuilt: a clone of it in which the recipe was run again; its metrics/seeds, if it has any,
+            are taken for more runs on that machine.
+
+    Raises:
+        ValueError: it is no such clone, or of another recipe.
+    """
+    recorded, again = open_run(root, str(root)), open_run(root, str(rebuilt))
+    _check_same_recipe(recorded, again)
+    lines = ["| stage | recorded | rebuilt | |", "|---|---|---|---|"]
+    for stage, entry in recorded.lock.items():
+        old, new = _digest(entry), _digest(again.lock[stage])
+        lines.append(f"| {stage} | {old} | {new} | {'same' if old == new else '**other**'} |")
+    difference = find_first_difference(recorded, again)
+    if difference is None:
+        verdict = f"L1 holds: the outputs of all {len(recorded.lock)} stages have the same bytes."
+        return True, "\n".join([*lines, "", verdict, ""])
+    lines += ["", "L1 does not hold. The first difference:", "", str(difference), ""]
+    found = _compare_seeds(read_seeds(root), read_seeds(rebuilt))
+    holds = all(cell.word == "equivalent" for _, _, cell in found)
+    return holds, "\n".join([*lines, *_render(found, holds=holds), ""])
+
+
+def _check_same_recipe(recorded: Run, again: Run) -> None:
+    """Refuses another recipe, whose results may differ for good reasons."""
+    made = {out["path"] for entry in recorded.lock.values() for out in entry["outs"]}
+    if recorded.lock.keys() != again.lock.keys():
+        stages = sorted(recorded.lock.keys() ^ again.lock.keys())
+        raise ValueError(f"{again.name} has not run the same stages: {', '.join(stages)} differ")
+    for stage, entry in recorded.lock.items():
+        changed = [
+            path
+            for path in find_changed_inputs(entry, again.lock[stage])
+            if not any(path == out or path.startswith(f"{out}/") for out in made)
+            and not any(out.startswith(f"{path}/") for out in made)
+        ]
+        if changed:
+            raise ValueError(
+                f"{again.name} ran another recipe: {stage} read other {', '.join(changed)}; check "
+                f"out the same commit there, and run `dvc repro --force`"
+            )
+
+
+def _digest(entry: dict[str, Any]) -> str:
+    """Returns the digests of a stage's outputs, shortened; equal if and only if all are."""
+    return " ".join(out["md5"][:12] for out in entry["outs"])
+
+
+def _compare_seeds(
+    recorded: list[dict[str, Any]], rebuilt: list[dict[str, Any]]
+) -> list[tuple[str, str, Equivalence]]:
+    if len(recorded) < 2:  # noqa: PLR2004 - a variance needs them
+        raise ValueError(
+            "L2 needs recorded runs with other seeds in metrics/seeds, and there are none: see "
+            "`python -m stages seeds`"
+        )
+    return [
+        (
+            task,
+            model,
+            compare_means(
+                [run["accuracy"][task][model] for run in recorded],
+                [run["accuracy"][task][model] for run in rebuilt],
+            ),
+        )
+        for task in recorded[0]["accuracy"]
+        for model in MODELS
+    ]
+
+
+def _render(found: list[tuple[str, str, Equivalence]], *, holds: bool) -> Iterator[str]:
+    yield f"| task | model | recorded | rebuilt | {1 - 2 * ALPHA:.0%} interval | verdict |"
+    yield "|---|---|---:|---:|---:|---|"
+    for task, model, cell in found:
+        interval = f"{100 * cell.low:+.1f} to {100 * cell.high:+.1f}"
+        means = f"{100 * cell.recorded:.1f} | {100 * cell.rebuilt:.1f}"
+        yield f"| {task} | {model} | {means} | {interval} | {cell.word} |"
+    yield ""
+    yield (
+        f"L2 {'holds' if holds else 'does not hold'}: mean accuracies in %, over seeds; equivalent "
+        f"is a difference whose interval lies within ±{100 * MARGIN:.0f}."
+    )
+    if not holds:
+        yield "Undecided intervals get narrower with more seeds: `nox -s audit -- 1 2 3 4`."

@@ -1,0 +1,1 @@
+"""What is exported for others' tools, read by those tools."""

@@ -1,0 +1,197 @@
+"""The first difference between runs whose files are written by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages._audit.audit import audit
+from stages._audit.bisect import find_first_difference, open_run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = ["embed", "layer.0", "norm"]
+MODELS = ("base", "sft", "grpo")
+
+
+def weights(*digests: str) -> dict[str, str]:
+    return {"weights": "-".join(digests), "tensors": " ".join(digests)}
+
+
+def step(number: int, **parts: str) -> dict[str, Any]:
+    row = {"step": number, "rollouts": "r", "rewards": "w", "advantages": "a"}
+    return row | weights("x", "y", "z") | parts
+
+
+class Clone:
+    """A clone's folder with a run of two stages: `sft`, and `grpo`, which reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writes nothing yet: a test changes it first."""
+        self.folder = folder
+        self.lock: dict[str, Any] = {
+            name: {
+                "cmd": f"run {name}",
+                "deps": [{"path": path, "md5": path}],
+                "params": {"params.yaml": {name: {"seed": 0}}},
+                "outs": [{"path": f"artifacts/{name}", "md5": f"{name}-bytes"}],
+            }
+            # In the lock's order, the stage that reads comes first.
+            for name, path in (("grpo", "artifacts/sft"), ("sft", "stages/sft"))
+        }
+        self.steps = {
+            name: [{"step": 0, "names": NAMES, **weights("s", "t", "u")}, step(1), step(2)]
+            for name in ("sft", "grpo")
+        }
+        self.isa, self.accuracy = "avx2", 0.8
+
+    def write(self) -> str:
+        """Writes the files, and returns the folder's name."""
+        (self.folder / "runs").mkdir(parents=True)
+        YAML().dump({"stages": self.lock}, self.folder / "dvc.lock")
+        YAML().dump({"grpo": {"seed": 0}}, self.folder / "params.yaml")
+        for name, rows in self.steps.items():
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            (self.folder / f"runs/{name}.steps.jsonl").write_text(text)
+            run = {"commit": "c", "machine": {"isa": [self.isa]}, "start": "now"}
+            (self.folder / f"runs/{name}.json").write_text(json.dumps(run))
+        for model in MODELS:
+            path = self.folder / f"metrics/evaluate/{model}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"sums": {"accuracy": self.accuracy}}))
+        return str(self.folder)
+
+    def other_output(self, *stages: str) -> None:
+        for name in stages:
+            self.lock[name]["outs"][0]["md5"] = "other"
+        if "sft" in stages:
+            self.lock["grpo"]["deps"][0]["md5"] = "other"
+
+    def record_seeds(self, *accuracies: float) -> None:
+        for seed, value in enumerate(accuracies, start=1):
+            path = self.folder / f"metrics/seeds/{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            accuracy = {"sums": dict.fromkeys(MODELS, value)}
+            path.write_text(json.dumps({"seed": seed, "accuracy": accuracy}))
+
+
+@pytest.fixture
+def a(tmp_path: Path) -> Clone:
+    return Clone(tmp_path / "a")
+
+
+@pytest.fixture
+def b(tmp_path: Path) -> Clone:
+    return Clone(tmp_path / "b")
+
+
+def explain(a: Clone, b: Clone) -> str:
+    found = find_first_difference(*(open_run(a.folder, clone.write()) for clone in (a, b)))
+    assert found is not None
+    return str(found)
+
+
+def test_equal_runs_have_no_difference(a: Clone, b: Clone) -> None:
+    runs = [open_run(a.folder, clone.write()) for clone in (a, b)]
+    assert list(runs[0].lock) == ["sft", "grpo"], "what is read comes first"
+    assert find_first_difference(*runs) is None
+
+
+def test_first_stage_step_and_tensor_are_named(a: Clone, b: Clone) -> None:
+    b.other_output("sft", "grpo")
+    b.isa = "avx512f"
+    b.steps["sft"][2] |= weights("x", "Y", "Z")
+    b.steps["grpo"][1]["rollouts"] = "other"
+    text = explain(a, b)
+    assert text.startswith("stage sft: reads the same, and writes something else")
+    assert "step 2: weights, first layer.0 (2 of 3 tensors differ)" in text
+    assert "machine.isa ['avx2'] against ['avx512f']" in text
+    assert "start" not in text
+
+
+def test_cause_comes_before_its_effect(a: Clone, b: Clone) -> None:
+    """Other rewards make other advantages and weights; the rewards are named."""
+    b.other_output("grpo")
+    b.steps["grpo"][1] |= {"advantages": "o", "rewards": "o", **weights("X", "Y", "Z")}
+    assert 'step 1: rewards, "w" against "o"' in explain(a, b)
+
+
+def test_changed_inputs_are_named(a: Clone, b: Clone) -> None:
+    b.other_output("grpo")
+    b.lock["grpo"]["params"]["params.yaml"]["grpo"]["seed"] = 1
+    b.steps["grpo"][2]["rollouts"] = "o"
+    text = explain(a, b)
+    assert text.startswith("stage grpo: reads other params, and writes something else")
+    assert 'step 2: rollouts, "r" against "o"' in text
+
+
+def test_shorter_run_and_missing_steps_are_said(a: Clone, b: Clone) -> None:
+    b.other_output("grpo")
+    del b.steps["grpo"][2]
+    assert "3 steps against 2" in explain(a, b)
+
+
+def test_output_that_differs_in_no_step(a: Clone, b: Clone) -> None:
+    b.other_output("grpo")
+    assert "what differs is no step's" in explain(a, b)
+
+
+def test_stage_that_one_run_lacks(a: Clone, b: Clone) -> None:
+    del b.lock["grpo"]
+    assert "only" in explain(a, b)
+
+
+def test_folder_that_is_none(a: Clone) -> None:
+    with pytest.raises(ValueError, match="git knows no revision 'nowhere'"):
+        open_run(a.folder.parent, "nowhere")
+
+
+def run_audit(a: Clone, b: Clone) -> tuple[bool, str]:
+    for clone in (a, b):
+        clone.write()
+    return audit(a.folder, b.folder)
+
+
+def test_audit_of_the_same_bytes(a: Clone, b: Clone) -> None:
+    holds, page = run_audit(a, b)
+    assert holds
+    assert "| grpo | grpo-bytes | grpo-bytes | same |" in page
+    assert "L1 holds: the outputs of all 2 stages have the same bytes." in page
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "word", "holds"),
+    [(0.82, "equivalent", True), (0.5, "**different**", False), (0.89, "undecided", False)],
+)
+def test_audit_of_other_bytes(
+    a: Clone, b: Clone, accuracy: float, word: str, *, holds: bool
+) -> None:
+    a.record_seeds(0.78, 0.79, 0.81, 0.82)
+    b.other_output("grpo")
+    b.steps["grpo"][1] |= weights("X", "y", "z")
+    b.accuracy = accuracy
+    found, page = run_audit(a, b)
+    assert found == holds
+    assert "| grpo | grpo-bytes | other | **other** |" in page
+    assert "weights, first embed (1 of 3 tensors differ)" in page
+    row = next(line for line in page.splitlines() if line.startswith("| sums | grpo |"))
+    assert row.startswith(f"| sums | grpo | 80.0 | {100 * accuracy:.1f} |")
+    assert row.endswith(f"| {word} |")
+    assert ("L2 holds" in page) == holds
+
+
+def test_audit_of_another_recipe_is_refused(a: Clone, b: Clone) -> None:
+    b.other_output("grpo")
+    b.lock["grpo"]["params"]["params.yaml"]["grpo"]["seed"] = 1
+    with pytest.raises(ValueError, match="ran another recipe: grpo read other params"):
+        run_audit(a, b)
+
+
+def test_audit_without_recorded_seeds_says_what_is_missing(a: Clone, b: Clone) -> None:
+    b.other_output("grpo")
+    with pytest.raises(ValueError, match="L2 needs recorded runs"):
+        run_audit(a, b)
