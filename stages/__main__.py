@@ -2,7 +2,8 @@
 
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
-`provenance` writes down for others' tools what was made from what.
+`provenance` writes down for others' tools what was made from what, `claims` prints every number of
+the pages with its source.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def main(arguments: list[str]) -> int:
     audit.add_argument("folder", type=Path, help="the clone in which it was made")
     seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
     seeds.add_argument("seed", type=int, nargs="+")
+    claims = commands.add_parser("claims", help="print every number of the pages with its source")
+    claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
     provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
     provenance.add_argument("out", type=Path, help="the folder to write")
     provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
@@ -54,6 +57,7 @@ def main(arguments: list[str]) -> int:
         "bisect": lambda: _bisect(options.a, options.b),
         "audit": lambda: _audit(options.folder),
         "seeds": lambda: _seeds(options.seed),
+        "claims": lambda: _claims(write=options.write),
         "provenance": lambda: _provenance(options.out, options.key),
     }
     try:
@@ -111,6 +115,16 @@ def _seeds(seeds: list[int]) -> int:
 
     for path in record_seeds(Path(), seeds):
         print(f"recorded {path}", flush=True)  # noqa: T201
+    return 0
+
+
+def _claims(*, write: bool) -> int:
+    from stages._audit.claims import render_ledger, update_pages  # noqa: PLC0415 - as above
+
+    if write:
+        for name in update_pages(Path()):
+            print(f"updated claim {name}", file=sys.stderr)  # noqa: T201
+    print(render_ledger(Path()), end="")  # noqa: T201
     return 0
 
 

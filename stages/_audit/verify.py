@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from dvc.repo import Repo
 
+from stages._audit.bisect import open_run
+from stages._audit.claims import find_problems
 from stages._audit.git import git
 from stages._audit.published import measure_accuracy, read_json, read_run
-from stages._contract.artifacts import read_jsonl
+from stages._audit.seeds import read_seeds
+from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages._contract.params import load_all
 from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
 from stages.report.params import MODELS
@@ -45,6 +48,8 @@ def verify(root: Path) -> list[Claim]:
         _check_pins,
         _check_git,
         _check_lock,
+        _check_manifests,
+        _check_seeds,
         _check_scores,
         _check_pages,
     )
@@ -130,6 +135,46 @@ def _is_made(path: str, made: Iterable[str]) -> bool:
     return any(Path(path).is_relative_to(out) or Path(out).is_relative_to(path) for out in made)
 
 
+def _check_manifests(root: Path) -> Iterator[Claim]:
+    """What a stage read is what others read and wrote, by the sha256 in the manifests."""
+    runs = {path.stem: read_json(path) for path in sorted((root / "runs").glob("*.json"))}
+    wrote = {path: digest for run in runs.values() for path, digest in run["outputs"].items()}
+    read: dict[str, str] = {}
+    for stage, run in runs.items():
+        problems = []
+        for path, digest in run["inputs"].items():
+            if digest != wrote.get(path, digest):
+                problems.append(f"{path} is not what was written")
+            if digest != read.setdefault(path, digest):
+                problems.append(f"{path} is not what another stage read")
+        for path, digest in run["outputs"].items():
+            if (root / path).exists() and sha256_tree(root / path) != digest:
+                problems.append(f"{path} is not what this run wrote")
+        yield Claim(f"runs/{stage}.json: inputs and outputs", "; ".join(problems) or None)
+    sft, grpo = (read_jsonl(root / f"runs/{stage}.steps.jsonl") for stage in ("sft", "grpo"))
+    problem = None if sft[-1]["weights"] == grpo[0]["weights"] else "sft ended with others"
+    yield Claim("runs/grpo.steps.jsonl: the weights before the first step", problem)
+
+
+def _check_seeds(root: Path) -> Iterator[Claim]:
+    """Runs with other seeds: of the code that is here, on the same model and problems."""
+    _, *runs = read_seeds(root)
+    lock = open_run(root, str(root)).lock
+    for run in runs:
+        name = f"metrics/seeds/{run['seed']}.json: ran at {run['commit'][:10]} with this code"
+        code = ("params.yaml", "dvc.yaml", "containers/cpu.lock.txt", "stages", ":!stages/_audit")
+        paths = (*code, ":!stages/__main__.py", ":!*.md")
+        done = git(root, "diff", "--name-only", run["commit"], "HEAD", "--", *paths)
+        problems = [f"changed since: {', '.join(done.stdout.split())}"] if done.stdout else []
+        problems += [
+            f"{stage} had another output"
+            for stage in ("fetch", "prompts")
+            if run["outs"][stage] != lock[stage]["outs"][0]["md5"]
+        ]
+        note = "not compared: this history has no such commit" if done.returncode else ""
+        yield Claim(name, "; ".join(problems) or None, note)
+
+
 def _check_scores(root: Path) -> Iterator[Claim]:
     """Every response is scored again; results and differences follow from that alone."""
     params = load_all(root / "params.yaml")["report"]
@@ -181,22 +226,16 @@ def _find_differences(key: str, recorded: Any, computed: Any) -> Iterator[str]:
 
 
 def _check_pages(root: Path) -> Iterator[Claim]:
-    """What the README says of the results and of the run that made them."""
+    """What the pages say of the results and of the run that made them: the ledger of claims."""
     readme = (root / "README.md").read_text(encoding="utf-8")
     lines = set(readme.splitlines())
     runs = [read_json(path) for path in sorted((root / "runs").glob("*.json"))]
     table = (root / "metrics/report/results.md").read_text(encoding="utf-8").splitlines()
     missing = [line for line in table if line and line not in lines]
     yield Claim("README.md: the results", f"missing: {missing[0]}" if missing else None)
-    minutes = sum(run["duration_s"] for run in runs) / 60
-    memory = max(run["peak_memory_bytes"] for run in runs) / 2**30
-    lock = (root / "containers/cpu.lock.txt").read_text(encoding="utf-8")
-    facts = {
-        "duration": f"{minutes:.1f} minutes",
-        "memory": f"{memory:.1f} GiB",
-        "number of packages": f"{len(re.findall(r'(?m)^[a-z0-9].*==', lock))} hash-locked packages",
-        **{f"commit {run['commit'][:10]}": f"`{run['commit'][:10]}`" for run in runs},
-    }
-    for name, text in facts.items():
-        problem = None if text in readme else f"the README does not say {text!r}"
-        yield Claim(f"README.md: {name}", problem)
+    commits = {run["commit"][:10] for run in runs}
+    for commit in sorted(commits):
+        problem = None if f"`{commit}`" in readme else f"the README does not say `{commit}`"
+        yield Claim(f"README.md: commit {commit}", problem)
+    for name, problem in find_problems(root):
+        yield Claim(name, problem)

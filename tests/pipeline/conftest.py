@@ -67,6 +67,8 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **{f"evaluate.engine.{key}": value for key, value in engine.items()},
         },
     )
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "recipe")
     dvc(repo, "repro")
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "run")

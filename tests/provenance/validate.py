@@ -102,6 +102,7 @@ def check_crate(folder: Path, severity: str) -> list[str]:
         assert url == CONTEXT_URL, url
         response = requests.Response()
         response.status_code, response._content = 200, json.dumps(CONTEXT).encode()
+        response.headers["Content-Type"] = "application/ld+json"
         return response
 
     jsonld.source_to_json, HttpRequester.get = source_to_json, get
@@ -111,7 +112,7 @@ def check_crate(folder: Path, severity: str) -> list[str]:
         requirement_severity=models.Severity[severity],
     )
     result = services.validate(settings)
-    assert len(result.executed_checks) > 100, "the profile's checks, and those it inherits"
+    assert len(result.executed_checks) > 50, "the profile's checks, and those it inherits"
     return [f"{i.check.identifier} {i.violatingEntity}: {i.message}" for i in result.get_issues()]
 
 

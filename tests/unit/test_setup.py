@@ -15,7 +15,7 @@ import pytest
 
 import noxfile
 
-LOCKS = [noxfile.LOCK, noxfile.DEV_LOCK]
+LOCKS = [noxfile.LOCK, noxfile.DEV_LOCK, noxfile.PROVENANCE_LOCK]
 
 
 class Version(NamedTuple):
@@ -31,7 +31,7 @@ def locked(path: Path) -> dict[str, str]:
     return dict(pins)
 
 
-@pytest.mark.parametrize("path", LOCKS, ids=["cpu", "dev"])
+@pytest.mark.parametrize("path", LOCKS, ids=["cpu", "dev", "provenance"])
 def test_every_package_has_a_hash_and_nothing_else_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.match(r"# Made by `python -m nox -s lock` from \w+\.in; do not edit\.\n", text)

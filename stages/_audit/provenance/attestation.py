@@ -35,8 +35,11 @@ def make_statement(run: Run, stage: str) -> Statement:
         ValueError: the run has no manifest of the stage.
     """
     manifest, entry = run.read_manifest(stage), run.lock[stage]
-    if not manifest:
-        raise ValueError(f"runs/ has no manifest of {stage}: run `dvc repro`")
+    if not manifest or manifest["commit"] is None:
+        raise ValueError(
+            f"runs/ has no manifest of {stage} that names a commit: commit the code, and run `dvc "
+            f"repro --force {stage}`"
+        )
     subjects = [
         *_describe(manifest["outputs"], entry["outs"]),
         *_describe_files(run, entry["outs"], manifest["outputs"]),

@@ -76,7 +76,8 @@ class Clone:
             path = self.folder / f"metrics/seeds/{seed}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             accuracy = {"sums": dict.fromkeys(MODELS, value)}
-            path.write_text(json.dumps({"seed": seed, "accuracy": accuracy}))
+            run = {"seed": seed, "accuracy": accuracy, "outs": {"grpo": f"bytes of {value}"}}
+            path.write_text(json.dumps(run))
 
 
 @pytest.fixture
@@ -182,6 +183,14 @@ def test_audit_of_other_bytes(
     assert row.startswith(f"| sums | grpo | 80.0 | {100 * accuracy:.1f} |")
     assert row.endswith(f"| {word} |")
     assert ("L2 holds" in page) == holds
+
+
+def test_audit_compares_other_seeds_byte_by_byte(a: Clone, b: Clone) -> None:
+    a.record_seeds(0.78, 0.79, 0.81)
+    b.record_seeds(0.78, 0.80)
+    holds, page = run_audit(a, b)
+    assert "Seed 1: the same bytes.\nSeed 2: **other bytes**.\nL1 does not hold" in page
+    assert holds, "by L2"
 
 
 def test_audit_of_another_recipe_is_refused(a: Clone, b: Clone) -> None:

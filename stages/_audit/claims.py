@@ -1,0 +1,204 @@
+"""The ledger of claims: each number of the pages is measured, and computed again, or given.
+
+docs/claims.yaml has the texts. A claim's text holds `{value:format}`s, and stands in its page with
+what they are now. Formats are Python's, and `p` for percent without its sign: `{x:+.1p}` shows
+0.092 as +9.2.
+What is left of a page without claims, given texts, code and links must hold no number.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from stages._audit.published import read_json
+from stages._audit.seeds import read_seeds
+from stages._contract.artifacts import sha256_file
+from stages.report.params import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+LEDGER = "docs/claims.yaml"
+_NUMBER = r"[-+]?\d(?:[\d,]*\d)?(?:\.\d+)?"
+# Code, links' targets, headings' and lists' own numbers, and numbers that are part of a name.
+_NO_CLAIM = re.compile(r"(?s)```.*?```|`[^`\n]*`|\]\([^)]*\)|(?m:^#+ \d+\. |^\s*\d+\. )")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A claim of the ledger: its template, and what the number rests on."""
+
+    id: str
+    page: str
+    text: str
+    rests_on: str
+
+
+class _Formatter(string.Formatter):
+    """Looks dotted names up as they are, and knows the format `p`."""
+
+    def get_field(
+        self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, str]:
+        del args
+        if field_name not in kwargs:
+            raise ValueError(f"{LEDGER}: {field_name!r} is no measured value")
+        return kwargs[field_name], field_name
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec.endswith("p"):
+            return format(100 * value, f"{format_spec[:-1]}f")
+        return format(value, format_spec)
+
+
+def read_ledger(root: Path) -> tuple[list[Entry], dict[str, list[str]]]:
+    """Returns the claims, and by page the texts whose numbers are given and not measured."""
+    ledger = YAML(typ="safe", pure=True).load(root / LEDGER)
+    return [Entry(**claim) for claim in ledger["claims"]], ledger["given"]
+
+
+def measure(root: Path) -> dict[str, Any]:
+    """Returns by dotted name all values that a claim may use, from metrics and manifests.
+
+    Accuracies and differences are in [-1, 1]; `run.minutes` is the sum over stages, `run.gib` the
+    largest stage's memory in GiB. `seeds.*` are over the recorded seeds, the committed run's too.
+    """
+    values: dict[str, Any] = {}
+    for model in MODELS:
+        for task, cell in read_json(root / "metrics/evaluate" / f"{model}.json").items():
+            values |= {f"{task}.{model}.{key}": value for key, value in cell.items()}
+    for task, pairs in read_json(root / "metrics/paired.json").items():
+        for pair, found in pairs.items():
+            values |= {f"{task}.{pair}.{key}": value for key, value in found.items()}
+    for name in ("prompts", "generate", "filter", "sft", "grpo"):
+        values |= _flatten(name, read_json(root / "metrics" / f"{name}.json"))
+    runs = {path.stem: read_json(path) for path in (root / "runs").glob("*.json")}
+    values["run.minutes"] = sum(run["duration_s"] for run in runs.values()) / 60
+    values["run.gib"] = max(run["peak_memory_bytes"] for run in runs.values()) / 2**30
+    for stage, run in runs.items():
+        values |= {f"run.{stage}.s": run["duration_s"], f"run.{stage}.commit": run["commit"][:10]}
+        values[f"run.{stage}.gib"] = run["peak_memory_bytes"] / 2**30
+    for lock in (root / "containers").glob("*.lock.txt"):
+        text = lock.read_text(encoding="utf-8")
+        values[f"packages.{lock.name.partition('.')[0]}"] = len(re.findall(r"(?m)^\S+==", text))
+    return values | _measure_seeds(root)
+
+
+def _measure_seeds(root: Path) -> dict[str, Any]:
+    runs = read_seeds(root)
+    values: dict[str, Any] = {"seeds.num": len(runs)}
+    for task, by_model in runs[0]["accuracy"].items():
+        found = {model: [run["accuracy"][task][model] for run in runs] for model in by_model}
+        found["grpo_minus_sft"] = [
+            run["accuracy"][task]["grpo"] - run["accuracy"][task]["sft"] for run in runs
+        ]
+        for name, numbers in found.items():
+            key = f"seeds.{task}.{name}"
+            values |= {f"{key}.{run['seed']}": x for run, x in zip(runs, numbers, strict=True)}
+            values[f"{key}.mean"] = fmean(numbers)
+            if len(numbers) > 1:
+                values[f"{key}.sd"] = stdev(numbers)
+                values[f"{key}.stderr"] = stdev(numbers) / len(numbers) ** 0.5
+    return values
+
+
+def _flatten(prefix: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, entry in value.items():
+        found |= _flatten(f"{prefix}.{key}", entry)
+    return found
+
+
+def find_problems(root: Path) -> Iterator[tuple[str, str | None]]:
+    """Yields the name of each claim and page, and what is wrong with it; None: nothing.
+
+    Raises:
+        ValueError: a claim uses a value that is not measured.
+    """
+    claims, given = read_ledger(root)
+    values = measure(root)
+    table = (root / "metrics/report/results.md").read_text(encoding="utf-8").splitlines()
+    for page, texts in given.items():
+        content = _fold((root / page).read_text(encoding="utf-8"))
+        known = [line for line in table if line]
+        for claim in claims:
+            if claim.page == page:
+                text = _Formatter().vformat(claim.text, (), values)
+                known.append(text)
+                problem = None if _fold(text) in content else f"the page does not say {text!r}"
+                yield f"{page}: claim {claim.id}", problem
+        for text in texts:
+            if _fold(text) not in content:
+                yield f"{page}: given", f"the page does not say {text!r}: remove it from {LEDGER}"
+        yield f"{page}: every number has a claim", _find_unclaimed(root / page, [*known, *texts])
+
+
+def _fold(text: str) -> str:
+    """Returns the text with one space between words, wherever its lines were broken."""
+    return " ".join(text.split())
+
+
+def _find_unclaimed(page: Path, known: list[str]) -> str | None:
+    content = _fold(_NO_CLAIM.sub(" | ", page.read_text(encoding="utf-8")))
+    # Longer ones first: a shorter one may be part of them.
+    for text in sorted({_fold(_NO_CLAIM.sub(" | ", text)) for text in known}, key=len)[::-1]:
+        content = content.replace(text, " | ")
+    found = re.search(rf"(?<![\w.\-]){_NUMBER}(?!\w)", content)
+    if found is None:
+        return None
+    context = content[max(0, found.start() - 40) : found.end() + 30]
+    return f"{found[0]!r} in {context!r}: add it to {LEDGER}, as a claim or as given"
+
+
+def update_pages(root: Path) -> list[str]:
+    """Writes the claims' present values into their pages, and returns the ids of those that moved.
+
+    Raises:
+        ValueError: a page has no such text with any numbers, or several.
+    """
+    claims, _ = read_ledger(root)
+    values, moved = measure(root), []
+    for claim in claims:
+        path = root / claim.page
+        content = path.read_text(encoding="utf-8")
+        text = _Formatter().vformat(claim.text, (), values)
+        if _fold(text) in _fold(content):
+            continue
+        parts = [re.escape(part) for part, *_ in string.Formatter().parse(claim.text)]
+        pattern = rf"(?:{_NUMBER}|[0-9a-f]{{10}})".join(parts)
+        pattern += rf"(?:{_NUMBER}|[0-9a-f]{{10}})" if claim.text.endswith("}") else ""
+        pattern = re.sub(r"(?:\\ )+", r"\\s+", pattern)  # wherever the lines are broken
+        found = list(re.finditer(pattern, content))
+        if len(found) != 1:
+            raise ValueError(f"{claim.page} has {len(found)} places for claim {claim.id}: {text!r}")
+        path.write_text(content[: found[0].start()] + text + content[found[0].end() :], "utf-8")
+        moved.append(claim.id)
+    return moved
+
+
+def render_ledger(root: Path) -> str:
+    """Returns the ledger as a Markdown table: what each claim says now, and what it rests on."""
+    claims, _ = read_ledger(root)
+    values = measure(root)
+    commits = sorted({value for key, value in values.items() if key.endswith(".commit")})
+    lines = ["| claim | page | says | rests on |", "|---|---|---|---|"]
+    for claim in claims:
+        text = _Formatter().vformat(claim.text, (), values).replace("|", "\\|")
+        lines.append(f"| {claim.id} | {claim.page} | {text} | {claim.rests_on} |")
+    lock = sha256_file(root / "containers/cpu.lock.txt")
+    seeds = ", ".join(str(run["seed"]) for run in read_seeds(root))
+    lines += [
+        "",
+        f"Commit {', '.join(commits)}; packages: containers/cpu.lock.txt, sha256 {lock}; no image.",
+        f"Seeds {seeds}; one greedy response per problem (k = 1), where nothing else is said.",
+    ]
+    return "\n".join(lines) + "\n"

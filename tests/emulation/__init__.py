@@ -1,0 +1,1 @@
+"""Other CPUs, emulated: QEMU computes each instruction exactly, and reports their vendor."""
