@@ -155,13 +155,10 @@ def set_up(session: nox.Session, *, dev: bool = False) -> None:
     if not Path(PYTHON).exists():
         session.run(sys.executable, "-m", "venv", "--clear", str(VENV))
     for path in missing:
-        num_packages = len(re.findall(r"(?m)^\S+==", path.read_text(encoding="utf-8")))
-        session.log(f"installing {num_packages} locked packages of {path.name} into {VENV.name}")
         if path == LOCK:
             session.log("a download of about 1 GB, 4.2 GB on the disk; 3 minutes on 2 cores")
             install_torch(session)
-        pip(session, "--require-hashes", "-r", str(path))
-        stamp(path).write_text(digest(path), encoding="utf-8")
+        install(session, path, VENV)
 
 
 def set_up_provenance(session: nox.Session) -> None:
@@ -169,9 +166,15 @@ def set_up_provenance(session: nox.Session) -> None:
     if is_installed(PROVENANCE_LOCK, PROVENANCE_VENV):
         return
     session.run(sys.executable, "-m", "venv", "--clear", str(PROVENANCE_VENV))
-    session.log(f"installing {PROVENANCE_LOCK.name} into {PROVENANCE_VENV.name}")
-    pip(session, "--require-hashes", "-r", str(PROVENANCE_LOCK), venv=PROVENANCE_VENV)
-    stamp(PROVENANCE_LOCK, PROVENANCE_VENV).write_text(digest(PROVENANCE_LOCK), encoding="utf-8")
+    install(session, PROVENANCE_LOCK, PROVENANCE_VENV)
+
+
+def install(session: nox.Session, path: Path, venv: Path) -> None:
+    """Install a lock into an environment, and remember that it is there to the end."""
+    num_packages = len(re.findall(r"(?m)^\S+==", path.read_text(encoding="utf-8")))
+    session.log(f"installing {num_packages} locked packages of {path.name} into {venv.name}")
+    pip(session, "--require-hashes", "-r", str(path), venv=venv)
+    stamp(path, venv).write_text(digest(path), encoding="utf-8")
 
 
 def install_torch(session: nox.Session) -> None:

@@ -11,18 +11,19 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, get_args
 
-from stages._contract.determinism import LIMITS, CpuIsa, limit_cpu
+from stages._contract.determinism import LIMITS, CpuIsa
 from stages._contract.params import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MODEL = Path("artifacts/sft")
-NUM_THREADS, NUM_ROUNDS = 2, 2
+NUM_ROUNDS = 2
 
 
 def train() -> Callable[[], object]:
@@ -73,11 +74,10 @@ def measure(name: str, isa: CpuIsa) -> float:
     from stages._contract.run import _set_environment
     from stages.generate.engine import prepare_environment
 
-    params = load(Path("params.yaml"), "generate")
+    params = replace(load(Path("params.yaml"), "generate"), cpu_isa=isa)
     _set_environment("generate", params)
-    limit_cpu(isa)
     if name == "vLLM sampling":
-        prepare_environment(NUM_THREADS, isa)
+        prepare_environment(params.num_threads, isa)
     do = WORK[name]()
     do()
     start = time.perf_counter()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages._audit.bisect import find_changed_inputs, find_first_difference, open_run
 from stages._audit.equivalence import ALPHA, MARGIN, Equivalence, compare_means
+from stages._audit.published import is_made
 from stages._audit.seeds import read_seeds
 from stages.report.params import MODELS
 
@@ -37,10 +38,11 @@ def audit(root: Path, rebuilt: Path) -> tuple[bool, str]:
         old, new = _digest(entry), _digest(again.lock[stage])
         lines.append(f"| {stage} | {old} | {new} | {'same' if old == new else '**other**'} |")
     seeds = read_seeds(root), read_seeds(rebuilt)
-    others = list(_compare_bytes(*seeds))
-    lines += ["", *others]
+    same = _compare_bytes(*seeds)
+    words = {True: "the same bytes", False: "**other bytes**"}
+    lines += ["", *(f"Seed {seed}: {words[found]}." for seed, found in same.items())]
     difference = find_first_difference(recorded, again)
-    if difference is None and not any("**" in line for line in others):
+    if difference is None and all(same.values()):
         verdict = f"L1 holds: the outputs of all {len(recorded.lock)} stages have the same bytes."
         return True, "\n".join([*lines, verdict, ""])
     lines += [
@@ -64,8 +66,7 @@ def _check_same_recipe(recorded: Run, again: Run) -> None:
         changed = [
             path
             for path in find_changed_inputs(entry, again.lock[stage])
-            if not any(path == out or path.startswith(f"{out}/") for out in made)
-            and not any(out.startswith(f"{path}/") for out in made)
+            if not is_made(path, made)
         ]
         if changed:
             raise ValueError(
@@ -79,13 +80,13 @@ def _digest(entry: dict[str, Any]) -> str:
     return " ".join(out["md5"][:12] for out in entry["outs"])
 
 
-def _compare_bytes(recorded: list[dict[str, Any]], rebuilt: list[dict[str, Any]]) -> Iterator[str]:
-    """Yields a line per other seed that both machines have run."""
+def _compare_bytes(
+    recorded: list[dict[str, Any]], rebuilt: list[dict[str, Any]]
+) -> dict[int, bool]:
+    """Returns whether outputs have the same bytes, by other seed that both machines have run."""
     again = {run["seed"]: run["outs"] for run in rebuilt[1:]}
-    for run in recorded[1:]:
-        if run["seed"] in again:
-            word = "the same bytes" if run["outs"] == again[run["seed"]] else "**other bytes**"
-            yield f"Seed {run['seed']}: {word}."
+    both = (run for run in recorded[1:] if run["seed"] in again)
+    return {run["seed"]: run["outs"] == again[run["seed"]] for run in both}
 
 
 def _compare_seeds(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from stages._audit.git import read_at, read_commit
+from stages._audit.published import flatten, is_made, name_run
 from stages._contract.manifest import STEPS
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Run:
 
     def read_manifest(self, stage: str) -> Entry:
         """Returns the stage's manifest, or {} if the run has none."""
-        text = self.read(f"runs/{stage.replace('@', '-')}.json")
+        text = self.read(f"runs/{name_run(stage)}.json")
         return json.loads(text) if text else {}
 
 
@@ -134,21 +135,13 @@ def _describe(before: Entry, after: Entry, names: Sequence[str]) -> str:
 
 def _compare_settings(a: Run, b: Run, stage: str) -> list[str]:
     """Returns what else was different when the stage ran: machine, packages, settings."""
-    old, new = (dict(_flatten("", run.read_manifest(stage))) for run in (a, b))
+    old, new = (flatten("", run.read_manifest(stage)) for run in (a, b))
     asked = ("machine.", "packages.", "python", "facts.settings.")
     return [
         f"{key} {old.get(key)} against {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
         if key.startswith(asked) and old.get(key) != new.get(key)
     ]
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            yield from _flatten(f"{prefix}.{key}" if prefix else key, entry)
-    else:
-        yield prefix, value
 
 
 def _read(path: Path) -> str | None:
@@ -160,13 +153,11 @@ def _read_lock(lock: Path | str) -> dict[str, Entry]:
     stages: dict[str, Entry] = YAML(typ="safe", pure=True).load(lock)["stages"]
     outs = {out["path"]: stage for stage in stages for out in stages[stage].get("outs", [])}
     graph = {
-        stage: [maker for path, maker in outs.items() if _touches(stages[stage]["deps"], path)]
+        stage: [
+            maker
+            for path, maker in outs.items()
+            if any(is_made(dep["path"], [path]) for dep in stages[stage]["deps"])
+        ]
         for stage in sorted(stages)
     }
     return {stage: stages[stage] for stage in TopologicalSorter(graph).static_order()}
-
-
-def _touches(deps: Sequence[Entry], out: str) -> bool:
-    """Returns whether one of the deps is the output, in it, or holds it."""
-    paths = (Path(dep["path"]) for dep in deps)
-    return any(path.is_relative_to(out) or Path(out).is_relative_to(path) for path in paths)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from stages._audit.published import read_json
+from stages._audit.published import flatten, read_json
 from stages._audit.seeds import read_seeds
 from stages._contract.artifacts import sha256_file
 from stages.report.params import MODELS
@@ -27,18 +27,9 @@ if TYPE_CHECKING:
 
 LEDGER = "docs/claims.yaml"
 _NUMBER = r"[-+]?\d(?:[\d,]*\d)?(?:\.\d+)?"
+_VALUE = rf"(?:{_NUMBER}|[0-9a-f]{{10}})"  # or a commit
 # Code, links' targets, headings' and lists' own numbers, and numbers that are part of a name.
 _NO_CLAIM = re.compile(r"(?s)```.*?```|`[^`\n]*`|\]\([^)]*\)|(?m:^#+ \d+\. |^\s*\d+\. )")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A claim of the ledger: its template, and what the number rests on."""
-
-    id: str
-    page: str
-    text: str
-    rests_on: str
 
 
 class _Formatter(string.Formatter):
@@ -56,6 +47,31 @@ class _Formatter(string.Formatter):
         if format_spec.endswith("p"):
             return format(100 * value, f"{format_spec[:-1]}f")
         return format(value, format_spec)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A claim of the ledger: its template, and what the number rests on."""
+
+    id: str
+    page: str
+    text: str
+    rests_on: str
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """Returns the text with the values, by the names that `measure` gives them.
+
+        Raises:
+            ValueError: it uses a value that is not measured.
+        """
+        return _Formatter().vformat(self.text, (), values)
+
+    def pattern(self) -> str:
+        """Returns the pattern of the text with whatever values, wherever its lines are broken."""
+        parts = ""
+        for literal, name, *_ in string.Formatter().parse(self.text):
+            parts += re.escape(literal) + ("" if name is None else _VALUE)
+        return re.sub(r"(?:\\ )+", r"\\s+", parts)
 
 
 def read_ledger(root: Path) -> tuple[list[Entry], dict[str, list[str]]]:
@@ -78,7 +94,7 @@ def measure(root: Path) -> dict[str, Any]:
         for pair, found in pairs.items():
             values |= {f"{task}.{pair}.{key}": value for key, value in found.items()}
     for name in ("prompts", "generate", "filter", "sft", "grpo"):
-        values |= _flatten(name, read_json(root / "metrics" / f"{name}.json"))
+        values |= flatten(name, read_json(root / "metrics" / f"{name}.json"))
     runs = {path.stem: read_json(path) for path in (root / "runs").glob("*.json")}
     values["run.minutes"] = sum(run["duration_s"] for run in runs.values()) / 60
     values["run.gib"] = max(run["peak_memory_bytes"] for run in runs.values()) / 2**30
@@ -93,7 +109,8 @@ def measure(root: Path) -> dict[str, Any]:
 
 def _measure_seeds(root: Path) -> dict[str, Any]:
     runs = read_seeds(root)
-    values: dict[str, Any] = {"seeds.num": len(runs)}
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    values: dict[str, Any] = {"seeds.num": len(runs), "seeds.all": seeds}
     for task, by_model in runs[0]["accuracy"].items():
         found = {model: [run["accuracy"][task][model] for run in runs] for model in by_model}
         found["grpo_minus_sft"] = [
@@ -107,15 +124,6 @@ def _measure_seeds(root: Path) -> dict[str, Any]:
                 values[f"{key}.sd"] = stdev(numbers)
                 values[f"{key}.stderr"] = stdev(numbers) / len(numbers) ** 0.5
     return values
-
-
-def _flatten(prefix: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, entry in value.items():
-        found |= _flatten(f"{prefix}.{key}", entry)
-    return found
 
 
 def find_problems(root: Path) -> Iterator[tuple[str, str | None]]:
@@ -132,7 +140,7 @@ def find_problems(root: Path) -> Iterator[tuple[str, str | None]]:
         known = [line for line in table if line]
         for claim in claims:
             if claim.page == page:
-                text = _Formatter().vformat(claim.text, (), values)
+                text = claim.render(values)
                 known.append(text)
                 problem = None if _fold(text) in content else f"the page does not say {text!r}"
                 yield f"{page}: claim {claim.id}", problem
@@ -147,10 +155,15 @@ def _fold(text: str) -> str:
     return " ".join(text.split())
 
 
+def _strip(text: str) -> str:
+    """Returns the text folded, with a bar for all that needs no claim."""
+    return _fold(_NO_CLAIM.sub(" | ", text))
+
+
 def _find_unclaimed(page: Path, known: list[str]) -> str | None:
-    content = _fold(_NO_CLAIM.sub(" | ", page.read_text(encoding="utf-8")))
+    content = _strip(page.read_text(encoding="utf-8"))
     # Longer ones first: a shorter one may be part of them.
-    for text in sorted({_fold(_NO_CLAIM.sub(" | ", text)) for text in known}, key=len)[::-1]:
+    for text in sorted({_strip(text) for text in known}, key=len)[::-1]:
         content = content.replace(text, " | ")
     found = re.search(rf"(?<![\w.\-]){_NUMBER}(?!\w)", content)
     if found is None:
@@ -170,14 +183,10 @@ def update_pages(root: Path) -> list[str]:
     for claim in claims:
         path = root / claim.page
         content = path.read_text(encoding="utf-8")
-        text = _Formatter().vformat(claim.text, (), values)
+        text = claim.render(values)
         if _fold(text) in _fold(content):
             continue
-        parts = [re.escape(part) for part, *_ in string.Formatter().parse(claim.text)]
-        pattern = rf"(?:{_NUMBER}|[0-9a-f]{{10}})".join(parts)
-        pattern += rf"(?:{_NUMBER}|[0-9a-f]{{10}})" if claim.text.endswith("}") else ""
-        pattern = re.sub(r"(?:\\ )+", r"\\s+", pattern)  # wherever the lines are broken
-        found = list(re.finditer(pattern, content))
+        found = list(re.finditer(claim.pattern(), content))
         if len(found) != 1:
             raise ValueError(f"{claim.page} has {len(found)} places for claim {claim.id}: {text!r}")
         path.write_text(content[: found[0].start()] + text + content[found[0].end() :], "utf-8")
@@ -192,10 +201,9 @@ def render_ledger(root: Path) -> str:
     commits = sorted({value for key, value in values.items() if key.endswith(".commit")})
     lines = ["| claim | page | says | rests on |", "|---|---|---|---|"]
     for claim in claims:
-        text = _Formatter().vformat(claim.text, (), values).replace("|", "\\|")
+        text = claim.render(values).replace("|", "\\|")
         lines.append(f"| {claim.id} | {claim.page} | {text} | {claim.rests_on} |")
-    lock = sha256_file(root / "containers/cpu.lock.txt")
-    seeds = ", ".join(str(run["seed"]) for run in read_seeds(root))
+    lock, seeds = sha256_file(root / "containers/cpu.lock.txt"), values["seeds.all"]
     lines += [
         "",
         f"Commit {', '.join(commits)}; packages: containers/cpu.lock.txt, sha256 {lock}; no image.",

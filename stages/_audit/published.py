@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 
 def read_json(path: Path) -> Any:
@@ -16,10 +16,35 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def name_run(stage: str) -> str:
+    """Returns the stem of a stage's files in runs/, by DVC's name for it: evaluate@sft-sums."""
+    return stage.replace("@", "-")
+
+
 def read_run(root: Path, stage: str) -> dict[str, Any]:
-    """Returns the manifest of a stage, by DVC's name for it: `evaluate@sft-arithmetic`."""
-    run: dict[str, Any] = read_json(root / "runs" / f"{stage.replace('@', '-')}.json")
+    """Returns the manifest of a stage, by DVC's name for it."""
+    run: dict[str, Any] = read_json(root / "runs" / f"{name_run(stage)}.json")
     return run
+
+
+def is_made(path: str, made: Iterable[str]) -> bool:
+    """Returns whether a stage makes the path, the folder that it is in, or something in it.
+
+    Args:
+        path: relative to the same folder as all of `made`, or absolute as they are.
+        made: the outputs.
+    """
+    return any(Path(path).is_relative_to(out) or Path(out).is_relative_to(path) for out in made)
+
+
+def flatten(prefix: str, value: Any) -> dict[str, Any]:
+    """Returns the leaves of nested mappings by dotted name, below `prefix` if that is not ""."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, entry in value.items():
+        found |= flatten(f"{prefix}.{key}" if prefix else key, entry)
+    return found
 
 
 def measure_accuracy(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:

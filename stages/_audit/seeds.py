@@ -5,7 +5,6 @@ The problems stay as they are; what is sampled, kept, shuffled and trained chang
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from stages._audit.git import git
-from stages._audit.published import read_json
+from stages._audit.published import read_json, read_run
 from stages._contract.artifacts import write_json
 from stages.report.params import MODELS
 
@@ -66,7 +65,7 @@ def read_seed(root: Path, seed: int) -> dict[str, Any]:
     Keys: seed; commit; machine, as in manifests; accuracy, in [0, 1] by task and model; outs, DVC's
     digest by stage, so that a run with this seed can be compared byte for byte.
     """
-    run = read_json(root / "runs" / "grpo.json")
+    run = read_run(root, "grpo")
     lock = YAML(typ="safe", pure=True).load(root / "dvc.lock")["stages"]
     cells = {model: read_json(root / "metrics/evaluate" / f"{model}.json") for model in MODELS}
     return {
@@ -84,5 +83,5 @@ def read_seed(root: Path, seed: int) -> dict[str, Any]:
 def read_seeds(root: Path) -> list[dict[str, Any]]:
     """Returns the recorded runs by seed; the one with the seed of params.yaml comes first."""
     seed = YAML(typ="safe", pure=True).load(root / "params.yaml")["grpo"]["seed"]
-    others = [json.loads(path.read_bytes()) for path in (root / FOLDER).glob("*.json")]
+    others = [read_json(path) for path in (root / FOLDER).glob("*.json")]
     return [read_seed(root, seed), *sorted(others, key=lambda run: int(run["seed"]))]

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvc.repo import Repo
 
-from stages._audit.bisect import open_run
 from stages._audit.claims import find_problems
 from stages._audit.git import git
-from stages._audit.published import measure_accuracy, read_json, read_run
+from stages._audit.published import is_made, measure_accuracy, read_json, read_run
 from stages._audit.seeds import read_seeds
 from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages._contract.params import load_all
@@ -27,6 +25,7 @@ from stages.report.table import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from dvc.stage import Stage
 
@@ -90,16 +89,21 @@ def _check_git(root: Path) -> Iterator[Claim]:
         made = {out.fs_path for stage in stages for out in stage.outs}
         for stage in sorted(stages, key=lambda stage: str(stage.name)):
             run = read_run(root, stage.name)
-            code = [dep.fs_path for dep in stage.deps if not _is_made(dep.fs_path, made)]
+            code = [dep.fs_path for dep in stage.deps if not is_made(dep.fs_path, made)]
             name = f"runs/: {stage.name} ran at {run['commit'][:10]}, with the code that is here"
             if run["dirty"]:
                 yield Claim(name, "with uncommitted changes")
                 continue
-            # Documentation is no code.
-            done = git(root, "diff", "--name-only", run["commit"], "HEAD", "--", *code, ":!*.md")
-            problem = f"changed since: {', '.join(done.stdout.split())}" if done.stdout else None
-            note = "not compared: this history, squashed or shallow, has no such commit"
-            yield Claim(name, problem, note if done.returncode else "")
+            yield Claim(name, *_compare_code(root, run["commit"], code))
+
+
+def _compare_code(root: Path, commit: str, paths: Iterable[str]) -> tuple[str | None, str]:
+    """Returns what of the code has changed since a run's commit, if anything has, and a note."""
+    # Documentation is no code.
+    done = git(root, "diff", "--name-only", commit, "HEAD", "--", *paths, ":!*.md")
+    problem = f"changed since: {', '.join(done.stdout.split())}" if done.stdout else None
+    note = "not compared: this history, squashed or shallow, has no such commit"
+    return problem, note if done.returncode else ""
 
 
 def _check_lock(root: Path) -> Iterator[Claim]:
@@ -120,7 +124,7 @@ def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
     for dep in stage.deps:
         if dep.fs_path in made and dep.hash_info != made[dep.fs_path]:
             yield f"{dep} was recorded with another hash by the stage that makes it"
-        if dep.exists or not _is_made(dep.fs_path, made):
+        if dep.exists or not is_made(dep.fs_path, made):
             for path, change in dep.status().items():
                 details = {path: change} if isinstance(change, str) else change
                 yield from (f"{name} is {word}" for name, word in details.items())
@@ -128,11 +132,6 @@ def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
         if out.exists or not out.use_cache:
             for path, change in out.workspace_status().items():
                 yield f"{path} is {change}"
-
-
-def _is_made(path: str, made: Iterable[str]) -> bool:
-    """Returns whether a stage makes the path, the folder that it is in, or something in it."""
-    return any(Path(path).is_relative_to(out) or Path(out).is_relative_to(path) for out in made)
 
 
 def _check_manifests(root: Path) -> Iterator[Claim]:
@@ -158,20 +157,18 @@ def _check_manifests(root: Path) -> Iterator[Claim]:
 
 def _check_seeds(root: Path) -> Iterator[Claim]:
     """Runs with other seeds: of the code that is here, on the same model and problems."""
-    _, *runs = read_seeds(root)
-    lock = open_run(root, str(root)).lock
-    for run in runs:
+    recorded, *others = read_seeds(root)
+    paths = ("params.yaml", "dvc.yaml", "containers/cpu.lock.txt", "stages")
+    no_stages = (":!stages/_audit", ":!stages/__main__.py")
+    for run in others:
         name = f"metrics/seeds/{run['seed']}.json: ran at {run['commit'][:10]} with this code"
-        code = ("params.yaml", "dvc.yaml", "containers/cpu.lock.txt", "stages", ":!stages/_audit")
-        paths = (*code, ":!stages/__main__.py", ":!*.md")
-        done = git(root, "diff", "--name-only", run["commit"], "HEAD", "--", *paths)
-        problems = [f"changed since: {', '.join(done.stdout.split())}"] if done.stdout else []
+        changed, note = _compare_code(root, run["commit"], (*paths, *no_stages))
+        problems = [changed] if changed else []
         problems += [
             f"{stage} had another output"
             for stage in ("fetch", "prompts")
-            if run["outs"][stage] != lock[stage]["outs"][0]["md5"]
+            if run["outs"][stage] != recorded["outs"][stage]
         ]
-        note = "not compared: this history has no such commit" if done.returncode else ""
         yield Claim(name, "; ".join(problems) or None, note)
 
 

@@ -6,7 +6,6 @@ attestations name them by digest.
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +48,9 @@ def write_crate(root: Path, run: Run, exported: Path) -> None:
     workflow = _add_workflow(crate, root)
     workflow["version"] = run.read_manifest("report")["commit"]
     files = {
-        kind: [_add(crate, root, path) for pattern in patterns for path in _find(root, pattern)]
+        kind: [
+            _add(crate, root, path) for pattern in patterns for path in sorted(root.glob(pattern))
+        ]
         for kind, patterns in (("read", _READ), ("written", _WRITTEN), ("recorded", _RECORDED))
     }
     for path in others:
@@ -78,14 +79,7 @@ def write_crate(root: Path, run: Run, exported: Path) -> None:
     crate.root_dataset["mentions"] = action
     crate.get("README.md")["about"] = crate.root_dataset
     crate.datePublished = datetime.fromisoformat(times["end"][-1])
-    written = exported.with_name(f"{exported.name}.crate")
-    crate.write(written)
-    shutil.copytree(written, exported, dirs_exist_ok=True)
-    shutil.rmtree(written)
-
-
-def _find(root: Path, pattern: str) -> list[Path]:
-    return sorted(root.glob(pattern))
+    crate.write(exported)  # what is there already stays as it is
 
 
 def _add(crate: ROCrate, root: Path, path: Path) -> Any:

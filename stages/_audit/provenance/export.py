@@ -13,6 +13,7 @@ from stages._audit.provenance.cards import MODELS, make_card
 from stages._audit.provenance.crate import write_crate
 from stages._audit.provenance.croissant import DATASETS, make_croissant
 from stages._audit.provenance.sbom import write_sbom
+from stages._audit.published import name_run
 from stages._contract.artifacts import publish
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def export(root: Path, out: Path, key: Path | None = None) -> None:
             (folder / name).mkdir()
         for stage in run.lock:
             ending = "dsse.json" if signer else "json"
-            path = folder / "attestations" / f"{stage.replace('@', '-')}.intoto.{ending}"
+            path = folder / "attestations" / f"{name_run(stage)}.intoto.{ending}"
             write_statement(make_statement(run, stage), path, signer)
         for lock in sorted((root / "containers").glob("*.lock.txt")):
             write_sbom(lock, folder / "sbom" / f"{lock.name.split('.')[0]}.cdx.json")
