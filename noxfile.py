@@ -146,7 +146,7 @@ def clean_lock(text: str, source: str) -> str:
 def set_up(session: nox.Session, *, dev: bool = False) -> None:
     """Make .venv hold what the locks say; does nothing if it does already."""
     locks = [LOCK, DEV_LOCK] if dev else [LOCK]
-    missing = [path for path in locks if not is_installed(path)]
+    missing = [path for path in locks if not is_installed(path, VENV)]
     if not missing:
         return
     problem = find_problem()
@@ -173,7 +173,7 @@ def install(session: nox.Session, path: Path, venv: Path) -> None:
     """Install a lock into an environment, and remember that it is there to the end."""
     num_packages = len(re.findall(r"(?m)^\S+==", path.read_text(encoding="utf-8")))
     session.log(f"installing {num_packages} locked packages of {path.name} into {venv.name}")
-    pip(session, "--require-hashes", "-r", str(path), venv=venv)
+    pip(session, venv, "--require-hashes", "-r", str(path))
     stamp(path, venv).write_text(digest(path), encoding="utf-8")
 
 
@@ -186,20 +186,17 @@ def install_torch(session: nox.Session) -> None:
         requirement.write(block[0] + "\n")
         requirement.flush()
         arguments = ["--require-hashes", "-r", requirement.name]
-        pip(session, *arguments, success_codes=(0, 1))
+        pip(session, VENV, *arguments, success_codes=(0, 1))
     if has_torch():
         return
     session.log(f"pip's sources have no torch==2.13.0+cpu; trying {TORCH_URL}")
-    pip(session, f"{TORCH_URL}#sha256={sha256}", success_codes=(0, 1))
+    pip(session, VENV, f"{TORCH_URL}#sha256={sha256}", success_codes=(0, 1))
     if not has_torch():
         session.error(TORCH_HELP)
 
 
 def pip(
-    session: nox.Session,
-    *arguments: str,
-    venv: Path = VENV,
-    success_codes: tuple[int, ...] = (0,),
+    session: nox.Session, venv: Path, *arguments: str, success_codes: tuple[int, ...] = (0,)
 ) -> None:
     """Install into an environment with its own pip, whose progress is shown."""
     command = [
@@ -234,13 +231,13 @@ def find_problem() -> str | None:
     return None
 
 
-def is_installed(path: Path, venv: Path = VENV) -> bool:
+def is_installed(path: Path, venv: Path) -> bool:
     """Return whether the environment was filled from this very lock, to the end."""
     found = stamp(path, venv)
     return found.is_file() and found.read_text(encoding="utf-8") == digest(path)
 
 
-def stamp(path: Path, venv: Path = VENV) -> Path:
+def stamp(path: Path, venv: Path) -> Path:
     """Return the file that remembers the lock that was installed."""
     return venv / f"{path.name}.installed"
 

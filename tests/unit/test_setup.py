@@ -99,15 +99,14 @@ def test_the_public_wheel_is_the_locked_one() -> None:
     assert noxfile.TORCH_URL.endswith("/torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl")
 
 
-def test_stamp_follows_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noxfile, "VENV", tmp_path)
+def test_stamp_follows_the_lock(tmp_path: Path) -> None:
     lock = tmp_path / "cpu.lock.txt"
     lock.write_text("a==1\n")
-    assert not noxfile.is_installed(lock)
-    noxfile.stamp(lock).write_text(noxfile.digest(lock))
-    assert noxfile.is_installed(lock)
+    assert not noxfile.is_installed(lock, tmp_path)
+    noxfile.stamp(lock, tmp_path).write_text(noxfile.digest(lock))
+    assert noxfile.is_installed(lock, tmp_path)
     lock.write_text("a==2\n")
-    assert not noxfile.is_installed(lock)
+    assert not noxfile.is_installed(lock, tmp_path)
 
 
 def test_torch_is_found_by_its_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
