@@ -17,11 +17,11 @@ from ruamel.yaml import YAML
 
 from stages._audit.bisect import find_changed_inputs
 from stages._audit.git import read_at, read_commit
-from stages._audit.published import measure_accuracy, read_run
+from stages._audit.published import read_run
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load
 from stages.evaluate.tasks.scoring import stderr
-from stages.report.paired import compare
+from stages.report.paired import compare, measure_accuracy
 from stages.report.params import MODELS
 from stages.report.table import percent
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 def read_json(path: Path) -> Any:
@@ -45,8 +44,3 @@ def flatten(prefix: str, value: Any) -> dict[str, Any]:
     for key, entry in value.items():
         found |= flatten(f"{prefix}.{key}" if prefix else key, entry)
     return found
-
-
-def measure_accuracy(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns the accuracy in [0, 1] by problem id: the mean over a problem's responses."""
-    return {row["id"]: fmean(row["correct"]) for row in rows}

@@ -14,11 +14,12 @@ from dvc.repo import Repo
 
 from stages._audit.claims import find_problems
 from stages._audit.git import git
-from stages._audit.published import is_made, measure_accuracy, read_json, read_run
+from stages._audit.published import is_made, read_json, read_run
 from stages._audit.seeds import read_seeds
 from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages._contract.params import load_all
 from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
+from stages.report.paired import measure_accuracy
 from stages.report.params import MODELS
 from stages.report.stage import check_same_problems, compare_models
 from stages.report.table import render
@@ -156,13 +157,20 @@ def _check_manifests(root: Path) -> Iterator[Claim]:
 
 
 def _check_seeds(root: Path) -> Iterator[Claim]:
-    """Runs with other seeds: of the code that is here, on the same model and problems."""
+    """Runs with other seeds: of the code that is here, or of code that answered as it does.
+
+    Same model and problems. Where the code has changed, the two recorded runs must have the same
+    responses to all evaluation problems, byte for byte: then the change is none of the recipe.
+    """
     recorded, *others = read_seeds(root)
     paths = ("params.yaml", "dvc.yaml", "containers/cpu.lock.txt", "stages")
     no_stages = (":!stages/_audit", ":!stages/__main__.py")
     for run in others:
         name = f"metrics/seeds/{run['seed']}.json: ran at {run['commit'][:10]} with this code"
         changed, note = _compare_code(root, run["commit"], (*paths, *no_stages))
+        responses = ("metrics/report/samples", "metrics/evaluate")
+        if changed and not _compare_code(root, run["commit"], responses)[0]:
+            changed, note = None, "the code has changed since, the recorded responses have not"
         problems = [changed] if changed else []
         problems += [
             f"{stage} had another output"

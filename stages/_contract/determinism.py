@@ -25,6 +25,7 @@ LIMITS: dict[str, dict[str, str]] = {
         "MKL_CBWR": "COMPATIBLE",
     },
 }
+_NAMES = frozenset(name for limits in LIMITS.values() for name in limits)
 # As mkl_types.h numbers them; MKL itself answers "auto" to "AVX2" on a CPU that is not Intel's.
 _MKL_BRANCHES = {1: "off", 2: "auto", 3: "compatible", 10: "avx2"}
 _MKL_EXPECTED = {"native": ("off",), "avx2": ("avx2", "auto"), "portable": ("compatible",)}
@@ -32,7 +33,7 @@ _MKL_EXPECTED = {"native": ("off",), "avx2": ("avx2", "auto"), "portable": ("com
 
 def limit_cpu(isa: CpuIsa) -> None:
     """Sets what ATen, oneDNN and MKL read when they are loaded, and unsets what would mix in."""
-    for name in LIMITS["portable"]:
+    for name in _NAMES:
         os.environ.pop(name, None)
     os.environ.update(LIMITS[isa])
 
@@ -49,9 +50,7 @@ def observe() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "mkl_branch": _read_mkl_branch(Path(torch.__file__).parent),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "environment": {
-            name: os.environ[name] for name in LIMITS["portable"] if name in os.environ
-        },
+        "environment": {name: os.environ[name] for name in _NAMES if name in os.environ},
     }
 
 

@@ -39,8 +39,10 @@ def run(params: GenerateParams, inputs: GenerateInputs, out: Path, work: Path) -
         for number, start in enumerate(range(0, len(rows), params.shard_size))
     }
     missing = {path: part for path, part in shards.items() if not _is_complete(path, part, params)}
+    num_done = len(rows) - sum(map(len, missing.values()))
+    manifest.note(resumed_after_num_prompts=num_done)
     if missing:
-        _sample_shards(missing, examples, params, inputs.model, len(rows))
+        _sample_shards(missing, examples, params, inputs.model, num_done)
     for path in shards:
         shutil.copyfile(path, out / path.name)
     traces = [trace for path in shards for trace in read_jsonl(path)]
@@ -81,7 +83,7 @@ def _sample_shards(
     examples: list[Row],
     params: GenerateParams,
     model: Path,
-    num_rows: int,
+    num_done: int,
 ) -> None:
     engine = params.engine
     prepare_environment(params.num_threads, params.cpu_isa, batch_invariant=engine.batch_invariant)
@@ -96,7 +98,7 @@ def _sample_shards(
     prompts = {path: tokenize(tokenizer, part, examples, params) for path, part in missing.items()}
     llm = LLM(**engine_kwargs(engine, model))
     settings = check_engine(llm, engine, params.num_threads, params.cpu_isa)
-    num_done = num_rows - sum(map(len, missing.values()))
+    num_rows = num_done + sum(map(len, missing.values()))
     start, num_tokens = time.monotonic(), 0
     with tqdm(
         total=num_rows * params.num_samples,
@@ -115,7 +117,6 @@ def _sample_shards(
     manifest.note(
         generator="vllm",
         settings=settings,
-        resumed_after_num_prompts=num_done,
         tokens_per_s=round(num_tokens / (time.monotonic() - start), 1),
     )
 

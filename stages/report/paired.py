@@ -11,9 +11,14 @@ from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Row = dict[str, Any]
+
+
+def measure_accuracy(rows: Iterable[Row]) -> dict[str, float]:
+    """Returns the accuracy in [0, 1] by problem id: the mean over a problem's responses."""
+    return {row["id"]: fmean(row["correct"]) for row in rows}
 
 
 def compare(

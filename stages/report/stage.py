@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.artifacts import read_jsonl, write_jsonl
-from stages.report.paired import compare
+from stages.report.paired import compare, measure_accuracy
 from stages.report.params import MODELS
 from stages.report.table import render
 
@@ -34,13 +34,10 @@ def run(params: ReportParams, inputs: ReportInputs, out: Path, work: Path) -> di
     results: dict[str, dict[str, Any]] = {model: {} for model in MODELS}
     accuracies: dict[str, dict[str, dict[str, float]]] = {}
     for task in params.tasks:
-        samples = {}
+        samples, accuracies[task] = {}, {}
         for model in MODELS:
-            results[model][task], samples[model] = read_cell(inputs.evaluations / model / task)
-        accuracies[task] = {
-            model: {row["id"]: fmean(row["correct"]) for row in rows}
-            for model, rows in samples.items()
-        }
+            cell = read_cell(inputs.evaluations / model / task)
+            results[model][task], samples[model], accuracies[task][model] = cell
         check_same_problems(inputs.evaluations, task, accuracies[task])
         write_samples(inputs, task, samples, out / "samples")
     paired = compare_models(accuracies, params.confidence)
@@ -94,8 +91,8 @@ def write_samples(
         write_jsonl(folder / model / f"{task}.jsonl", rows)
 
 
-def read_cell(folder: Path) -> tuple[dict[str, Any], list[Row]]:
-    """Returns a cell's results.json, and the rows of its samples.jsonl.
+def read_cell(folder: Path) -> tuple[dict[str, Any], list[Row], dict[str, float]]:
+    """Returns a cell's results.json, the rows of its samples.jsonl, and accuracies by problem id.
 
     Raises:
         ValueError: a file is missing or corrupted, or the two do not agree.
@@ -104,7 +101,7 @@ def read_cell(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     try:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         rows = read_jsonl(folder / "samples.jsonl")
-        accuracy = {row["id"]: fmean(row["correct"]) for row in rows}
+        accuracy = measure_accuracy(rows)
         recorded = results["accuracy"]
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename} is not there: {hint}") from error
@@ -115,7 +112,7 @@ def read_cell(folder: Path) -> tuple[dict[str, Any], list[Row]]:
             f"{folder}: results.json says accuracy {recorded}, which is not that of the "
             f"{len(rows)} rows of samples.jsonl: {hint}"
         )
-    return results, rows
+    return results, rows, accuracy
 
 
 def check_same_problems(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -74,7 +76,7 @@ def train(trainer: Trainer, witness: Witness, params: SftParams | GrpoParams, wo
     seed_everything(params.seed, params.num_threads)
     checkpoints = work / "checkpoints"
     for folder in checkpoints.glob("checkpoint-*"):
-        if not (folder / TRAINER_STATE_NAME).is_file():  # it is written last
+        if not _is_complete(folder):
             shutil.rmtree(folder)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     step = int(last.rpartition("-")[2]) if last else 0
@@ -84,6 +86,15 @@ def train(trainer: Trainer, witness: Witness, params: SftParams | GrpoParams, wo
     check_observed(settings, params.num_threads, params.cpu_isa)
     manifest.note(resumed_from_step=step, settings=settings)
     trainer.train(resume_from_checkpoint=last)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Returns whether the trainer's state is there, which is written last, to its end."""
+    try:
+        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return True
 
 
 def save_model(trainer: Trainer, source: Path, out: Path) -> None:

@@ -41,13 +41,12 @@ class Witness(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
 
     def resume(self, step: int) -> None:
         """Keeps the rows up to `step`, from whose checkpoint training goes on; 0: none."""
-        rows: list[str] = []
-        if step > 0:
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                if len(rows) > step:  # rows 0 to step; a later one may be half-written
-                    break
-                rows.append(line)
-        self.path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        rows = []
+        if step > 0:  # row 0 and one per step; a later one may be half-written
+            rows = self.path.read_text(encoding="utf-8").splitlines()[: step + 1]
+        partial = self.path.with_suffix(".partial")
+        partial.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        partial.replace(self.path)  # a kill leaves the rows to be kept in one of the two
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

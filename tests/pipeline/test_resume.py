@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -15,12 +18,10 @@ from tests.pipeline.repository import finish, read, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.resume
 
-CHECKPOINT = "checkpoints/checkpoint-*/trainer_state.json"
-FIRST = {"generate": "shard-00000.jsonl", "sft": CHECKPOINT, "grpo": CHECKPOINT}
+STATE = "trainer_state.json"
 FACT = {
     "generate": "resumed_after_num_prompts",
     "sft": "resumed_from_step",
@@ -36,8 +37,17 @@ def saved(repo: Path, stage: str) -> int:
         shards = repo.glob("work/generate/*/shard-*.jsonl")
         lines = [line for path in shards for line in path.read_text().splitlines()]
         return len(lines) // NUM_SAMPLES
-    checkpoints = [path.parent.name for path in repo.glob(f"work/{stage}/*/{CHECKPOINT}")]
-    return max((int(name.rpartition("-")[2]) for name in checkpoints), default=0)
+    states = repo.glob(f"work/{stage}/*/checkpoints/checkpoint-*/{STATE}")
+    return max(map(read_step, states), default=0)
+
+
+def read_step(state: Path) -> int:
+    """Returns the step of a checkpoint's last file, or 0 if that is not there to its end."""
+    try:
+        step: int = json.loads(state.read_text())["global_step"]
+    except (FileNotFoundError, json.JSONDecodeError):
+        return 0
+    return step
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -50,7 +60,7 @@ def kill_when_saved(repo: Path, stage: str) -> None:
     process = start(repo, stage)
     deadline = time.monotonic() + 120
     try:
-        while not list(repo.glob(f"work/{stage}/*/{FIRST[stage]}")):
+        while saved(repo, stage) == 0:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -79,33 +89,46 @@ def go_on(repo: Path, stage: str) -> None:
     assert read(repo, f"runs/{stage}.json")["facts"][FACT[stage]] == before
 
 
-def at_once(repo: Path, action: Callable[[Path, str], None]) -> None:
+@pytest.fixture
+def repos(repo: Path, tmp_path: Path) -> dict[str, Path]:
+    """Returns a copy for each stage, so that none reads what another one is publishing."""
+    return {stage: Path(shutil.copytree(repo, tmp_path / stage, symlinks=True)) for stage in FACT}
+
+
+def at_once(repos: dict[str, Path], action: Callable[[Path, str], None]) -> None:
     """Does it for all stages at the same time, since their starts take most of it."""
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda stage: action(repo, stage), FACT):
+        for _ in pool.map(action, repos.values(), repos):
             pass
 
 
-def digests(repo: Path) -> dict[str, str]:
+def digests(repos: dict[str, Path]) -> dict[str, str]:
     """Returns those of the outputs, and of what is recorded of the steps that led there."""
-    outs = {stage: sha256_tree(repo / "artifacts" / stage) for stage in FACT}
-    steps = {f"{stage}, steps": sha256_file(repo / f"runs/{stage}.steps.jsonl") for stage in FACT}
+    outs = {stage: sha256_tree(repo / "artifacts" / stage) for stage, repo in repos.items()}
+    steps = {
+        f"{stage}, steps": sha256_file(repo / f"runs/{stage}.steps.jsonl")
+        for stage, repo in repos.items()
+    }
     return outs | steps
 
 
-def test_kill_after_the_first_save(repo: Path) -> None:
-    before = digests(repo)
-    at_once(repo, kill_when_saved)
-    assert digests(repo) == before
-    assert all(saved(repo, stage) > 0 for stage in FACT)
-    for checkpoints in repo.glob("work/*/*/checkpoints"):
-        (checkpoints / "checkpoint-99").mkdir()  # as if killed while it was written
-    at_once(repo, go_on)
-    assert digests(repo) == before
+def test_kill_after_the_first_save(repos: dict[str, Path]) -> None:
+    before = digests(repos)
+    at_once(repos, kill_when_saved)
+    assert digests(repos) == before
+    for stage, repo in repos.items():
+        assert saved(repo, stage) > 0
+        for checkpoints in repo.glob("work/*/*/checkpoints"):
+            # As if killed while they were written: before the last file, and before its content.
+            (checkpoints / "checkpoint-99").mkdir()
+            (checkpoints / "checkpoint-98").mkdir()
+            (checkpoints / "checkpoint-98" / STATE).touch()
+    at_once(repos, go_on)
+    assert digests(repos) == before
 
 
-def test_kills_at_random(repo: Path) -> None:
-    before = digests(repo)
-    at_once(repo, kill_at_random)
-    at_once(repo, go_on)
-    assert digests(repo) == before
+def test_kills_at_random(repos: dict[str, Path]) -> None:
+    before = digests(repos)
+    at_once(repos, kill_at_random)
+    at_once(repos, go_on)
+    assert digests(repos) == before

@@ -183,7 +183,20 @@ def test_code_that_changed_since_the_run_is_named(repo: Path) -> None:
     git(repo, "commit", "-qam", "change")
     problems = {name: problem for name, problem in failed(repo).items() if "ran at" in name}
     names = {name.partition(" ran at")[0] for name in problems}
-    assert names == {"runs/: grpo", *(f"metrics/seeds/{seed}.json:" for seed in (1, 2, 3, 4))}
+    assert names == {"runs/: grpo"}
+    assert set(problems.values()) == {"changed since: stages/grpo/rewards.py"}
+    notes = [claim.note for claim in verify(repo) if claim.name.startswith("metrics/seeds/")]
+    assert notes == ["the code has changed since, the recorded responses have not"] * 4
+
+
+def test_seeds_of_code_that_answered_otherwise_are_named(repo: Path) -> None:
+    path = repo / "metrics/report/samples/grpo/arithmetic.jsonl"
+    for name in (path, repo / "stages/grpo/rewards.py"):
+        with name.open("a", encoding="utf-8") as file:
+            file.write("\n")
+    git(repo, "commit", "-qam", "change")
+    problems = {name: problem for name, problem in failed(repo).items() if "seeds" in name}
+    assert len(problems) == 4
     assert set(problems.values()) == {"changed since: stages/grpo/rewards.py"}
 
 
