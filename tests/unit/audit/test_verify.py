@@ -197,6 +197,7 @@ def test_seeds_of_code_that_answered_otherwise_are_named(repo: Path) -> None:
     git(repo, "commit", "-qam", "change")
     problems = {name: problem for name, problem in failed(repo).items() if "seeds" in name}
     assert len(problems) == 4
+    assert all(problem.startswith("changed since: ") for problem in problems.values())
     assert all("stages/grpo/rewards.py" in problem for problem in problems.values())
 
 
