@@ -1,8 +1,11 @@
-"""What every test gets: no hub, no telemetry, quiet libraries."""
+"""What every test gets: no hub, no telemetry, quiet libraries; and what some need."""
 
 from __future__ import annotations
 
 import os
+from functools import cache
+
+import pytest
 
 # Before any test module imports a library that reads them.
 os.environ.update(
@@ -13,3 +16,23 @@ os.environ.update(
     VLLM_LOGGING_LEVEL="WARNING",
     TOKENIZERS_PARALLELISM="false",
 )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what needs a sandbox where there is none, and says how to get one."""
+    problem = find_sandbox_problem() if item.get_closest_marker("sandbox") else None
+    if problem:
+        pytest.skip(problem)
+
+
+@cache
+def find_sandbox_problem() -> str | None:
+    """Returns why programs cannot be run here, or None if they can."""
+    from stages.grpo.rewards.sandbox import LANGUAGES, check_sandbox  # noqa: PLC0415 - see above
+
+    try:
+        for language in LANGUAGES:
+            check_sandbox(language)
+    except ValueError as error:
+        return str(error)
+    return None

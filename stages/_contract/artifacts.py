@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,6 +36,19 @@ def publish(out: Path) -> Iterator[Path]:
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # gone already if it was renamed
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[TextIO]:
+    """Yields a text file that becomes `path` when the block ends; else `path` stays as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # gone already if it was renamed
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -84,8 +97,8 @@ def check_model(folder: Path) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Writes one JSON object per line: sorted keys, UTF-8, no floats that are not finite."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
+    """Writes one JSON object per line, whole or not at all: sorted keys, UTF-8, finite numbers."""
+    with write_whole(path) as file:
         for row in rows:
             line = json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False)
             file.write(line + "\n")
@@ -93,14 +106,9 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all: sorted keys, an indent of 1, UTF-8."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with write_whole(path) as file:
+        json.dump(value, file, ensure_ascii=False, sort_keys=True, indent=1, allow_nan=False)
+        file.write("\n")
 
 
 def sha256_file(path: Path) -> str:

@@ -108,9 +108,7 @@ def _sample_shards(
     ) as bar:
         for path, part in prompts.items():
             rows = sample(llm, part, params)
-            partial = path.with_suffix(".partial")
-            write_jsonl(partial, rows)
-            partial.rename(path)
+            write_jsonl(path, rows)
             num_tokens += sum(row["num_tokens"] for row in rows)
             bar.set_postfix_str(f"{num_tokens / (time.monotonic() - start):.0f} tok/s")
             bar.update(len(rows))

@@ -6,12 +6,91 @@ Standard library only: the graph is read without importing torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 
-_REWARDS = ("accuracy", "format")
+# Of stages/grpo/rewards, which imports what this file must not.
+REWARDS = (
+    "accuracy",
+    "answer_accuracy",
+    "answer_format",
+    "binary_code",
+    "cf_code",
+    "code",
+    "code_format",
+    "cosine",
+    "format",
+    "ioi_code",
+    "language_consistency",
+    "length",
+    "reasoning_gym",
+    "reasoning_steps",
+    "repetition_penalty",
+    "soft_overlong_punishment",
+    "tag_count",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardArgs:
+    """What rewards are parametrised with, under the names of Open-R1's `GRPOScriptArguments`.
+
+    Names of our own: verify_cpu_s, repetition_language, target_language, code_cpu_s and
+    code_memory_bytes.
+    """
+
+    verify_cpu_s: float
+    cosine_min_value_wrong: float
+    cosine_max_value_wrong: float
+    cosine_min_value_correct: float
+    cosine_max_value_correct: float
+    cosine_max_len: int
+    repetition_n_grams: int
+    repetition_max_penalty: float
+    repetition_language: Literal["en", "zh"]
+    target_language: Literal["en", "zh"]
+    max_completion_len: int
+    soft_punish_cache: int
+    code_language: Literal["python", "cpp"]
+    code_eval_scoring_mode: Literal["pass_fail", "partial", "weighted_sum"]
+    parallel_code_exec_per_proc: int
+    code_cpu_s: float
+    code_memory_bytes: int
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        key = "grpo.reward_args"
+        for name in (
+            "verify_cpu_s",
+            "cosine_max_len",
+            "repetition_n_grams",
+            "max_completion_len",
+            "parallel_code_exec_per_proc",
+            "code_cpu_s",
+            "code_memory_bytes",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{key}.{name} must be > 0, not {getattr(self, name)}")
+        if self.repetition_max_penalty > 0:
+            raise ValueError(
+                f"{key}.repetition_max_penalty must be <= 0, not {self.repetition_max_penalty}: it "
+                f"is added to the reward"
+            )
+        for kind in ("wrong", "correct"):
+            low, high = f"cosine_min_value_{kind}", f"cosine_max_value_{kind}"
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(
+                    f"{key}.{low} must be <= {high}, not {getattr(self, low)}: with Open-R1's "
+                    f"default of 0.0 for wrong answers, the longer of them are worth less"
+                )
+        if not 0 < self.soft_punish_cache <= self.max_completion_len:
+            raise ValueError(
+                f"{key}.soft_punish_cache must be in (0, max_completion_len], not "
+                f"{self.soft_punish_cache}: these last tokens are punished gradually"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +102,10 @@ class GrpoParams:
     cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
     attn_implementation: Literal["sdpa", "flash_attention_2"]
+    model: str
     rewards: dict[str, float]
+    reward_args: RewardArgs
+    max_unscorable_rate: float
     num_generations: int
     max_completion_length: int
     temperature: float
@@ -52,6 +134,7 @@ class GrpoParams:
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
+        self._check_model()
         self._check_rewards()
         self._check_group()
         for key in ("temperature", "learning_rate", "max_grad_norm"):
@@ -72,12 +155,27 @@ class GrpoParams:
                 f"grpo.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
             )
 
+    def _check_model(self) -> None:
+        path = PurePosixPath(self.model)
+        if not self.model or path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"grpo.model must be a model folder below the repository's root, not "
+                f"{self.model!r}: artifacts/sft, or artifacts/base for R1-Zero's way"
+            )
+
     def _check_rewards(self) -> None:
         for name in self.rewards:
-            if name not in _REWARDS:
-                raise ValueError(f"grpo.rewards has no {name!r}; there are {', '.join(_REWARDS)}")
+            if name not in REWARDS:
+                near = get_close_matches(name, REWARDS, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(REWARDS)}"
+                raise ValueError(f"grpo.rewards: there is no {name!r}: {hint}")
         if sum(abs(weight) for weight in self.rewards.values()) == 0:
             raise ValueError("grpo.rewards must give at least one reward a weight other than 0")
+        if not 0 <= self.max_unscorable_rate <= 1:
+            raise ValueError(
+                f"grpo.max_unscorable_rate must be in [0, 1], not {self.max_unscorable_rate}: it "
+                f"is a share of completions"
+            )
 
     def _check_group(self) -> None:
         for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
@@ -107,8 +205,8 @@ class GrpoInputs:
 
 def inputs(params: GrpoParams, **cell: str) -> GrpoInputs:
     """Returns the input paths."""
-    del params, cell
-    return GrpoInputs(model=Path("artifacts/sft"), prompts=Path("artifacts/prompts/rl.jsonl"))
+    del cell
+    return GrpoInputs(model=Path(params.model), prompts=Path("artifacts/prompts/rl.jsonl"))
 
 
 def out(**cell: str) -> Path:

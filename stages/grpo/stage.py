@@ -1,7 +1,10 @@
-"""Trains the SFT model by reinforcement learning from verifiable rewards (GRPO)."""
+"""Trains a model by reinforcement learning from verifiable rewards (GRPO)."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,15 +12,17 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from stages._contract import manifest
-from stages._contract.artifacts import read_jsonl
-from stages.grpo.rewards import choose
+from stages._contract.artifacts import read_jsonl, sha256_tree
+from stages.grpo import rewards
+from stages.grpo.rewards.completions import read_prefix, show_prefix
+from stages.grpo.rewards.limit import check_columns, limit_unscorable
+from stages.grpo.rewards.verifier import configure
 from stages.sft.training import save_model, train, trainer_kwargs, write_log
 from stages.sft.witness import Witness
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from stages.grpo.params import GrpoInputs, GrpoParams
+    from stages.grpo.rewards.completions import Reward
 
 COLUMNS = {
     "loss": "loss",
@@ -26,26 +31,32 @@ COLUMNS = {
     "entropy": "entropy",
     "reward": "reward",
     "reward_std": "reward_std",
-    "accuracy": "rewards/accuracy/mean",
-    "format": "rewards/format/mean",
     "completion_length": "completions/mean_length",
     "truncated_rate": "completions/clipped_ratio",
     "zero_std_rate": "frac_reward_zero_std",
 }
 
 
+_REWARDS_FOLDER = Path(rewards.__file__).parent
+
+
 class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
-    """TRL's trainer, which tells a witness what was sampled and what it was found to be worth."""
+    """TRL's trainer, which tells a witness what was sampled and what it was found to be worth.
+
+    Rewards are shown the think tag that the chat template ends a prompt with, if it does.
+    """
 
     witness: Witness
+    think_prefix: str
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: list[list[int]]
     ) -> torch.Tensor:
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        shown = show_prefix(prompts, self.think_prefix)
+        scores = super()._calculate_rewards(inputs, shown, completions, completion_ids_list)
         self.witness.add("rollouts", [prompts, completion_ids_list])
-        self.witness.add("rewards", rewards)
-        return rewards
+        self.witness.add("rewards", scores)
+        return scores
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -55,11 +66,10 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
 def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
     """Returns the arguments of TRL's `GRPOConfig`."""
-    _, weights = choose(params.rewards)
     return {
         **trainer_kwargs(params, work),
         "max_steps": params.max_steps,
-        "reward_weights": weights,
+        "reward_weights": [params.rewards[name] for name in sorted(params.rewards)],
         "num_generations": params.num_generations,
         "max_completion_length": params.max_completion_length,
         "temperature": params.temperature,
@@ -90,32 +100,72 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
             "grpo.use_vllm is true, but there is no GPU, and TRL's weight sync into vLLM needs one "
             "(ADR 0004): set it to false to generate with transformers"
         )
-    manifest.note(generator="vllm" if params.use_vllm else "transformers")
     rows = read_jsonl(inputs.prompts)
-    functions, _ = choose(params.rewards)
+    functions = choose_rewards(params, rows)
+    manifest.note(
+        generator="vllm" if params.use_vllm else "transformers",
+        rewards={"version": rewards.VERSION, "code_sha256": sha256_tree(_REWARDS_FOLDER)},
+    )
     trainer = WitnessedTrainer(
         model=str(inputs.model),
         reward_funcs=functions,
         args=GRPOConfig(**to_trl(params, work)),
         train_dataset=Dataset.from_list(rows),
     )
+    trainer.think_prefix = read_prefix(trainer.processing_class)
     trainer.witness = Witness(work / manifest.STEPS)
     train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)
-    # TRL measures the divergence from the SFT model only if it is part of the loss.
-    columns = COLUMNS | ({"kl": "kl"} if params.beta > 0 else {})
-    log = write_log(trainer, columns, out / "log.jsonl")
+    log = write_log(trainer, name_columns(params), out / "log.jsonl")
     return {"grpo": _measure(log, len(rows), params)}
 
 
+def choose_rewards(params: GrpoParams, rows: list[dict[str, Any]]) -> list[Reward]:
+    """Returns the rewards that have a weight, one of 0 too: then its curve is only logged.
+
+    They are ordered by name.
+
+    Raises:
+        ValueError: no row has the columns of a reward, or what it runs programs with is missing.
+    """
+    names = sorted(params.rewards)
+    asked = SimpleNamespace(reward_funcs=names, **asdict(params.reward_args))
+    functions = dict(zip(names, rewards.get_reward_funcs(asked), strict=True))
+    for name, function in functions.items():
+        check_columns(name, function, rows)
+    rewards.check_sandbox_of(names, rows)
+    configure(timeout_s=params.reward_args.verify_cpu_s)
+    return [limit_unscorable(name, functions[name], params.max_unscorable_rate) for name in names]
+
+
+def name_columns(params: GrpoParams) -> dict[str, str]:
+    """Returns the columns of the log: ours -> TRL's."""
+    columns = dict(COLUMNS)
+    for name in sorted(params.rewards):
+        columns |= {name: f"rewards/{name}/mean", f"unscorable/{name}": f"unscorable/{name}"}
+    # TRL measures the divergence from the first model only if it is part of the loss.
+    return columns | ({"kl": "kl"} if params.beta > 0 else {})
+
+
 def _measure(log: list[dict[str, Any]], num_prompts: int, params: GrpoParams) -> dict[str, Any]:
-    """Returns the counts, and means over the last quarter of the steps: single ones are noise."""
+    """Returns the counts, the unscorable share, and means over the last quarter of the steps.
+
+    Single steps are noise. Steps that have no value (no completion was scored) are left out.
+    """
+
+    def mean(name: str, steps: list[dict[str, Any]]) -> float | None:
+        values = [row[name] for row in steps if row.get(name) is not None]
+        return sum(values) / len(values) if values else None
+
     last = log[-max(1, len(log) // 4) :]
-    names = ("reward", "accuracy", "format", "completion_length", "entropy", "kl")
+    names = ["reward", *params.rewards, "completion_length", "entropy", "kl"]
+    finals = {f"final_{name}": mean(name, last) for name in names}
+    shares = [mean(f"unscorable/{name}", log) for name in params.rewards]
     batch = params.per_device_train_batch_size * params.gradient_accumulation_steps
     return {
         "num_prompts": num_prompts,
         "num_steps": params.max_steps,
         "num_completions": batch * params.max_steps,
-        **{f"final_{n}": sum(row[n] for row in last) / len(last) for n in names if n in last[0]},
+        "unscorable_rate": max(share for share in shares if share is not None),
+        **{name: value for name, value in finals.items() if value is not None},
     }

@@ -10,6 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+GYM_COLUMN = "reasoning_gym"
+# What rows, later stages and TRL's rewards call something else.
+_TAKEN = (
+    *("answer", "completion", "completion_ids", "completions", "environments", "id", "images"),
+    *("log_extra", "log_metric", "prompt", "prompts", "sample", "task", "tools", "trainer_state"),
+)
+
 
 def _require_counts(source: Source) -> None:
     counts = {
@@ -27,8 +34,10 @@ def _require_counts(source: Source) -> None:
 
 
 def _require_fields(source: JsonlSource | HubSource) -> None:
-    if not source.question_field or not source.answer_field:
+    if not source.question_field or source.answer_field == "":
         raise ValueError("prompts.sources.*: question_field and answer_field must name a field")
+    if source.answer_field is None:
+        _require_rewards_alone(source)
     if source.answer_after == "":
         raise ValueError(
             "prompts.sources.*.answer_after must be a marker such as '####', or null: the whole "
@@ -38,6 +47,26 @@ def _require_fields(source: JsonlSource | HubSource) -> None:
         raise ValueError(f"prompts.sources.*.max_invalid must be >= 0, not {source.max_invalid}")
 
 
+def _require_rewards_alone(source: JsonlSource | HubSource) -> None:
+    """Checks that nothing but a reward, by its columns, judges what has no reference answer."""
+    if not source.columns:
+        raise ValueError(
+            "prompts.sources.*: answer_field is null and columns is empty, so no reward could tell "
+            "right from wrong: name the answer's field, or the columns that a reward scores by"
+        )
+    if source.answer_after is not None:
+        raise ValueError(
+            f"prompts.sources.*.answer_after is {source.answer_after!r}, but answer_field is null: "
+            f"set it to null, too"
+        )
+    if source.num_train or source.num_evaluate:
+        raise ValueError(
+            f"prompts.sources.*: answer_field is null, but num_train is {source.num_train} and "
+            f"num_evaluate {source.num_evaluate}: filter and evaluate compare answers; set both "
+            f"to 0, or name the answer's field"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReasoningGymSource:
     """Problems of one procedural dataset of reasoning-gym."""
@@ -45,6 +74,7 @@ class ReasoningGymSource:
     kind: Literal["reasoning-gym"]
     dataset: str
     config: dict[str, int | float | str | bool | list[int | float | str | bool]]
+    columns: list[str]
     num_draws: int
     num_train: int
     num_rl: int
@@ -58,6 +88,11 @@ class ReasoningGymSource:
             raise ValueError(
                 f"prompts.sources.*.num_draws must be at least the {num_asked} problems that are "
                 f"asked for, not {self.num_draws}; more, since repeated draws are dropped"
+            )
+        if self.columns not in ([], [GYM_COLUMN]):
+            raise ValueError(
+                f"prompts.sources.*.columns must be [] or [{GYM_COLUMN}] for a source of kind "
+                f"reasoning-gym, not {self.columns}: what reasoning-gym's own scorer needs"
             )
         for key in ("seed", "size"):
             if key in self.config:
@@ -75,8 +110,9 @@ class JsonlSource:
     path: str
     sha256: str
     question_field: str
-    answer_field: str
+    answer_field: str | None
     answer_after: str | None
+    columns: list[str]
     max_invalid: int
     num_train: int
     num_rl: int
@@ -103,8 +139,9 @@ class HubSource:
     revision: str
     split: str
     question_field: str
-    answer_field: str
+    answer_field: str | None
     answer_after: str | None
+    columns: list[str]
     max_invalid: int
     num_train: int
     num_rl: int
@@ -123,6 +160,19 @@ class HubSource:
 
 
 Source = ReasoningGymSource | JsonlSource | HubSource
+
+
+def _require_columns(key: str, columns: list[str]) -> None:
+    for name in columns:
+        if name in _TAKEN:
+            raise ValueError(
+                f"{key}: {name!r} is taken by the rows themselves, a later stage or TRL, which "
+                f"hands columns to rewards by name: rename the field in the source"
+            )
+        if not name.isidentifier() or columns.count(name) > 1:
+            raise ValueError(
+                f"{key}: {name!r} must be a name that a reward's argument can have, given once"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,6 +237,8 @@ class PromptsParams:
                     f"prompts.sources: {name!r} must consist of a-z, 0-9 and _: it names the "
                     f"evaluation task and its files"
                 )
+        for name, source in self.sources.items():
+            _require_columns(f"prompts.sources.{name}.columns", source.columns)
         for key in ("num_train", "num_rl", "num_evaluate"):
             if sum(getattr(source, key) for source in self.sources.values()) == 0:
                 raise ValueError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.artifacts import read_jsonl, sha256_file
 from stages._contract.seeding import derive
-from stages.prompts.params import HubSource, JsonlSource, ReasoningGymSource
+from stages.prompts.params import GYM_COLUMN, HubSource, JsonlSource, ReasoningGymSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,12 +24,14 @@ class Problem:
     """One problem as its source gives it.
 
     `solution` is the reference solution where the source has one, else the answer again: what is
-    compared when leaks are looked for.
+    compared when leaks are looked for. `columns` is a JSON object of what rewards need besides, by
+    name: texts or null. One text, so that problems have an order even where a column is null.
     """
 
     question: str
     answer: str
     solution: str
+    columns: str = "{}"
 
 
 def read_source(task: str, source: Source, seed: int) -> tuple[list[Problem], int]:
@@ -80,8 +83,43 @@ def _draw(key: str, source: ReasoningGymSource, seed: int) -> list[Problem]:
                 f"{key}: {source.dataset} gives no reference answer for {question!r}, so nothing "
                 f"can be scored against it: choose another dataset"
             )
-        problems.append(Problem(question, answer, answer))
+        columns = {}
+        if source.columns:
+            columns[GYM_COLUMN] = _describe_item(key, source, dataset, item)
+        problems.append(Problem(question, answer, answer, _dump(columns)))
     return problems
+
+
+def _describe_item(key: str, source: ReasoningGymSource, dataset: Any, item: dict[str, Any]) -> str:
+    """Returns, as JSON, what reasoning-gym's scorer needs to know of an item.
+
+    JSON knows neither tuples nor keys that are numbers, which some scorers rely on.
+
+    Raises:
+        ValueError: the item as read from JSON is not scored as the item itself; names `key`.
+    """
+    entry = {name: item[name] for name in ("question", "answer", "metadata")}
+    try:
+        text = _dump({"config": source.config, "dataset": source.dataset, "entry": entry})
+        read = json.loads(text)["entry"]
+        scores = [dataset.score_answer(item["answer"], either) for either in (item, read)]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(_unscorable(key, source.dataset, str(error))) from error
+    if scores[0] != scores[1]:
+        detail = f"its reference answer scores {scores[1]} instead of {scores[0]} then"
+        raise ValueError(_unscorable(key, source.dataset, detail))
+    return text
+
+
+def _unscorable(key: str, dataset: str, detail: str) -> str:
+    return (
+        f"{key}.columns: items of {dataset} do not survive being written as JSON ({detail}): "
+        f"choose another dataset, or set columns to []"
+    )
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def _read_file(key: str, source: JsonlSource) -> list[dict[str, Any]]:
@@ -125,17 +163,15 @@ def _parse(
     """Returns the problems of the valid rows and the number of the other rows."""
     problems, invalid = [], []
     for number, row in enumerate(rows, start=1):
-        for field in (source.question_field, source.answer_field):
-            if field not in row:
-                raise ValueError(
-                    f"{key}: row {number} has no field {field!r}; it has {sorted(row)}"
-                )
-        question, solution = _text(row[source.question_field]), _text(row[source.answer_field])
+        _require_named(key, source, number, row)
+        question = _text(row[source.question_field])
+        solution = "" if source.answer_field is None else _text(row[source.answer_field])
         answer = solution
         if source.answer_after is not None:
             answer = _after(solution, source.answer_after)
-        if question and answer:
-            problems.append(Problem(question, answer, solution))
+        if question and (answer or source.answer_field is None):
+            columns = {name: _column(key, number, name, row[name]) for name in source.columns}
+            problems.append(Problem(question, answer, solution, _dump(columns)))
         else:
             invalid.append(number)
     if len(invalid) > source.max_invalid:
@@ -145,6 +181,32 @@ def _parse(
             f"answer_after, or raise max_invalid to drop them"
         )
     return problems, len(invalid)
+
+
+def _require_named(
+    key: str, source: JsonlSource | HubSource, number: int, row: dict[str, Any]
+) -> None:
+    for field in (source.question_field, source.answer_field):
+        if field is not None and field not in row:
+            raise ValueError(f"{key}: row {number} has no field {field!r}; it has {sorted(row)}")
+    for name in source.columns:
+        if name not in row:
+            raise ValueError(
+                f"{key}.columns: row {number} has no field {name!r}; it has {sorted(row)}"
+            )
+
+
+def _column(key: str, number: int, name: str, value: Any) -> str | None:
+    """Returns a text or null as it is, and anything else as JSON: a column has one type."""
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return _dump(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{key}.columns: {name!r} of row {number} cannot be written as JSON ({error}): leave "
+            f"it out, or use a source of kind jsonl"
+        ) from error
 
 
 def _after(text: str, marker: str) -> str:

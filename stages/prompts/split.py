@@ -10,6 +10,7 @@ leaves the evaluation problems as they are.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
@@ -115,7 +116,10 @@ def split(pools: Mapping[str, Pool], params: PromptsParams, examples: Collection
             drawn[part] += [(name, key, problem) for key, problem in entries]
     splits = {part: _mix(entries, params) for part, entries in drawn.items()}
     evaluate = {
-        name: [_row(name, problem, params.system_prompt) for _, problem in entries]
+        name: [
+            _row(name, problem, params.system_prompt, params.sources[name].columns)
+            for _, problem in entries
+        ]
         for name, entries in evaluation.items()
         if entries
     }
@@ -160,12 +164,18 @@ def _clean(
 
 
 def _mix(entries: list[tuple[str, str, Problem]], params: PromptsParams) -> list[Row]:
-    """Returns the rows of all sources in one seeded order, so that no task comes in a block."""
+    """Returns the rows of all sources in one seeded order, so that no task comes in a block.
+
+    Each has all sources' columns, null where its own source has none: `Dataset.from_list` takes
+    its columns from the first row and drops those that only other rows have.
+    """
+    columns = sorted({name for source in params.sources.values() for name in source.columns})
     entries.sort(key=lambda entry: (derive(params.seed, "prompts", entry[1]), entry[1]))
-    return [_row(name, problem, params.system_prompt) for name, _, problem in entries]
+    return [_row(name, problem, params.system_prompt, columns) for name, _, problem in entries]
 
 
-def _row(task: str, problem: Problem, system_prompt: str | None) -> Row:
+def _row(task: str, problem: Problem, system_prompt: str | None, columns: Sequence[str]) -> Row:
+    values = json.loads(problem.columns)
     prompt = [{"role": "user", "content": problem.question}]
     if system_prompt is not None:
         prompt.insert(0, {"role": "system", "content": system_prompt})
@@ -173,7 +183,8 @@ def _row(task: str, problem: Problem, system_prompt: str | None) -> Row:
         "id": _identify(task, problem),
         "task": task,
         "prompt": prompt,
-        "answer": problem.answer,
+        "answer": problem.answer or None,  # None: the columns say what is right
+        **{name: values.get(name) for name in columns},
     }
 
 

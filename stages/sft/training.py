@@ -109,15 +109,17 @@ def save_model(trainer: Trainer, source: Path, out: Path) -> None:
 
 
 def write_log(trainer: Trainer, columns: dict[str, str], path: Path) -> list[dict[str, Any]]:
-    """Writes one row per logged step and returns the rows.
+    """Writes one row per logged step and returns the rows; None where a step has no such value.
 
     Args:
         columns: our column's name -> the trainer's. Its durations are left out: they vary.
     """
+    entries = [entry for entry in trainer.state.log_history if "loss" in entry]
+    for theirs in columns.values():
+        assert any(theirs in entry for entry in entries), f"the trainer logs no {theirs}"
     rows = [
-        {"step": entry["step"], **{ours: entry[theirs] for ours, theirs in columns.items()}}
-        for entry in trainer.state.log_history
-        if "loss" in entry
+        {"step": entry["step"], **{ours: entry.get(theirs) for ours, theirs in columns.items()}}
+        for entry in entries
     ]
     write_jsonl(path, rows)
     return rows

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback
 
+from stages._contract.artifacts import write_whole
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -44,9 +46,8 @@ class Witness(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
         rows = []
         if step > 0:  # row 0 and one per step; a later one may be half-written
             rows = self.path.read_text(encoding="utf-8").splitlines()[: step + 1]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-        partial.replace(self.path)  # a kill leaves the rows to be kept in one of the two
+        with write_whole(self.path) as file:  # a kill leaves the rows to be kept
+            file.writelines(f"{row}\n" for row in rows)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -38,6 +38,7 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "question_field": "q",
         "answer_field": "a",
         "answer_after": "####",
+        "columns": [],
         "max_invalid": 0,
         "num_train": 40,
         "num_rl": 20,

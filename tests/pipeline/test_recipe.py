@@ -43,7 +43,7 @@ def test_all_stages_leave_what_they_promise(repo: Path) -> None:
         assert len(samples.read_text(encoding="utf-8").splitlines()) == 40
     assert read(repo, "metrics/paired.json")["arithmetic"]["grpo_minus_sft"]["num_problems"] == 40
     header = (repo / "metrics/report/grpo.csv").read_text().splitlines()[0].split(",")
-    assert {"step", "reward", "accuracy", "completion_length", "kl", "loss"} <= set(header)
+    assert {"step", "reward", "answer_accuracy", "completion_length", "kl", "loss"} <= set(header)
     assert "| arithmetic | right |" in (repo / "metrics/report/results.md").read_text()
     assert list((repo / "work").iterdir()) == []
 
@@ -100,7 +100,7 @@ def test_a_changed_value_runs_what_depends_on_it(
     ("name", "expected"),
     [
         ("stages/grpo/README.md", []),
-        ("stages/grpo/rewards.py", ["evaluate@grpo-arithmetic", "grpo", "report"]),
+        ("stages/grpo/rewards/accuracy.py", ["evaluate@grpo-arithmetic", "grpo", "report"]),
         ("stages/evaluate/tasks/arithmetic.yaml", [*CELLS, "report"]),
         ("stages/evaluate/tasks/larger_sums.yaml", []),
     ],

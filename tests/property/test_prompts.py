@@ -40,6 +40,7 @@ def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
         question_field="question",
         answer_field="answer",
         answer_after=None,
+        columns=[],
         max_invalid=0,
         num_train=num_train,
         num_rl=num_rl,

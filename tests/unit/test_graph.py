@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,11 +69,19 @@ def import_closure(file: Path) -> set[Path]:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names = [node.value]  # imported by name
             for name in names:
-                path = ROOT / (name.replace(".", "/") + ".py")
-                if name.startswith("stages.") and path.is_file():
-                    waiting.append(path)
+                if re.fullmatch(r"stages(\.\w+)+", name):
+                    waiting += [path for path in files_of(name) if path.is_file()]
     return found
+
+
+def files_of(module: str) -> list[Path]:
+    """Returns where the module may be, and what is run before it: the packages that it is in."""
+    path = ROOT / module.replace(".", "/")
+    parents = [parent / "__init__.py" for parent in path.parents if parent.is_relative_to(ROOT)]
+    return [path.with_suffix(".py"), path / "__init__.py", *parents]
 
 
 def test_sections_folders_stages_and_classes_have_the_same_names() -> None:
@@ -106,7 +115,7 @@ def test_deps_are_the_imports_and_the_inputs(name: str, stage: Any) -> None:
         for path in (file for dep in deps if dep.startswith("stages/") for file in expand(dep))
         if path.suffix == ".py" and path.name != "__init__.py"
     }
-    imported = {path.relative_to(ROOT).as_posix() for path in code}
+    imported = {path.relative_to(ROOT).as_posix() for path in code if path.name != "__init__.py"}
     assert covered - imported == set(), "these would trigger a run for nothing"
     assert imported - covered - data == set(), "these could change a result unnoticed"
     others = {dep for dep in deps if not dep.startswith("stages/")}

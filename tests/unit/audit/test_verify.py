@@ -127,7 +127,7 @@ def change_digit(pattern: str) -> Callable[[str], str]:
         ),
         ("dvc.lock", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
         ("params.yaml", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
-        ("stages/grpo/rewards.py", lambda text: text + "\n", "dvc.lock: grpo", "modified"),
+        ("stages/grpo/stage.py", lambda text: text + "\n", "dvc.lock: grpo", "modified"),
         (
             "dvc.yaml",
             lambda text: text.replace("run sft", "run grpo"),
@@ -178,27 +178,27 @@ def test_code_that_changed_since_the_run_is_named(repo: Path) -> None:
     path = repo / "runs/grpo.json"
     run = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(run | {"commit": git(repo, "rev-parse", "HEAD").strip()}))
-    with (repo / "stages/grpo/rewards.py").open("a", encoding="utf-8") as code:
+    with (repo / "stages/grpo/stage.py").open("a", encoding="utf-8") as code:
         code.write("\n")
     git(repo, "commit", "-qam", "change")
     problems = {name: problem for name, problem in failed(repo).items() if "ran at" in name}
     names = {name.partition(" ran at")[0] for name in problems}
     assert names == {"runs/: grpo"}
-    assert set(problems.values()) == {"changed since: stages/grpo/rewards.py"}
+    assert set(problems.values()) == {"changed since: stages/grpo/stage.py"}
     notes = [claim.note for claim in verify(repo) if claim.name.startswith("metrics/seeds/")]
     assert notes == ["the code has changed since, the recorded responses have not"] * 4
 
 
 def test_seeds_of_code_that_answered_otherwise_are_named(repo: Path) -> None:
     path = repo / "metrics/report/samples/grpo/arithmetic.jsonl"
-    for name in (path, repo / "stages/grpo/rewards.py"):
+    for name in (path, repo / "stages/grpo/stage.py"):
         with name.open("a", encoding="utf-8") as file:
             file.write("\n")
     git(repo, "commit", "-qam", "change")
     problems = {name: problem for name, problem in failed(repo).items() if "seeds" in name}
     assert len(problems) == 4
     assert all(problem.startswith("changed since: ") for problem in problems.values())
-    assert all("stages/grpo/rewards.py" in problem for problem in problems.values())
+    assert all("stages/grpo/stage.py" in problem for problem in problems.values())
 
 
 def test_uncommitted_change_is_named(repo: Path) -> None:

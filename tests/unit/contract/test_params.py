@@ -39,7 +39,7 @@ def test_shipped_file_loads_with_its_values(file: Path) -> None:
     sections = params.load_all(file)
     assert sorted(sections) == params.stage_names()
     assert sections["grpo"].learning_rate == pytest.approx(1.5e-5)
-    assert sections["grpo"].rewards == {"accuracy": 1.0, "format": 0.25}
+    assert sections["grpo"].rewards == {"answer_accuracy": 1.0, "answer_format": 0.25}
     assert sections["generate"].engine.block_size == 32
     assert sections["prompts"].sources["larger_sums"].dataset == "basic_arithmetic"
 

@@ -15,7 +15,12 @@ from stages.prompts.params import (
     ReasoningGymSource,
 )
 
-FIELDS = {"question_field": "question", "answer_field": "answer", "answer_after": None}
+FIELDS: dict[str, Any] = {
+    "question_field": "question",
+    "answer_field": "answer",
+    "answer_after": None,
+    "columns": [],
+}
 COUNTS = {"num_train": 2, "num_rl": 1, "num_evaluate": 1}
 SETTINGS: dict[str, Any] = {"seed": 0, "system_prompt": None, "examples": "unused.jsonl"}
 DECONTAMINATION = DecontaminationParams(
@@ -24,8 +29,10 @@ DECONTAMINATION = DecontaminationParams(
 
 
 def gym(**changes: Any) -> ReasoningGymSource:
-    settings: dict[str, Any] = {"dataset": "chain_sum", "config": {}, "num_draws": 10, **COUNTS}
-    return ReasoningGymSource(kind="reasoning-gym", **(settings | changes))
+    settings: dict[str, Any] = {"dataset": "chain_sum", "config": {}, "columns": []}
+    return ReasoningGymSource(
+        kind="reasoning-gym", **(settings | {"num_draws": 10, **COUNTS} | changes)
+    )
 
 
 def jsonl(**changes: Any) -> JsonlSource:
@@ -34,7 +41,12 @@ def jsonl(**changes: Any) -> JsonlSource:
 
 
 def hub(**changes: Any) -> HubSource:
-    settings = {"repo": "o/n", "subset": None, "revision": "a" * 40, "split": "train"}
+    settings: dict[str, Any] = {
+        "repo": "o/n",
+        "subset": None,
+        "revision": "a" * 40,
+        "split": "train",
+    }
     return HubSource(kind="hub", **(settings | {"max_invalid": 0, **FIELDS, **COUNTS} | changes))
 
 
@@ -61,6 +73,50 @@ def test_fields(make: Any) -> None:
         make(answer_after="")
     with pytest.raises(ValueError, match="max_invalid must be >= 0"):
         make(max_invalid=-1)
+
+
+@pytest.mark.parametrize("make", [jsonl, hub])
+def test_problems_without_an_answer_are_for_rewards_alone(make: Any) -> None:
+    rl_only = {"answer_field": None, "columns": ["tests"], "num_train": 0, "num_evaluate": 0}
+    assert make(**rl_only).num_rl == 1
+    with pytest.raises(ValueError, match="no reward could tell right from wrong"):
+        make(**(rl_only | {"columns": []}))
+    with pytest.raises(ValueError, match="num_train is 2 and num_evaluate 0: filter and evaluate"):
+        make(**(rl_only | {"num_train": 2}))
+    with pytest.raises(ValueError, match="num_train is 0 and num_evaluate 3: filter and evaluate"):
+        make(**(rl_only | {"num_evaluate": 3}))
+    with pytest.raises(ValueError, match=r"answer_after is '####', but answer_field is null"):
+        make(**(rl_only | {"answer_after": "####"}))
+    with pytest.raises(ValueError, match="must name a field"):
+        make(answer_field="")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["tests", "answer"], "'answer' is taken by"),
+        (["prompts"], "'prompts' is taken by"),
+        (["trainer_state"], "'trainer_state' is taken by"),
+        (["time-limit"], "'time-limit' must be a name"),
+        ([""], "'' must be a name"),
+        (["tests", "tests"], "'tests' must be a name that .* given once"),
+    ],
+)
+@pytest.mark.parametrize("make", [jsonl, hub])
+def test_columns_are_names_that_nothing_else_has(
+    make: Any, columns: list[str], message: str
+) -> None:
+    sources = {"code": make(columns=columns)}
+    with pytest.raises(ValueError, match=rf"prompts\.sources\.code\.columns: {message}"):
+        PromptsParams(**SETTINGS, decontamination=DECONTAMINATION, sources=sources)
+
+
+def test_gym_has_one_column_to_give() -> None:
+    assert gym(columns=["reasoning_gym"]).columns == ["reasoning_gym"]
+    with pytest.raises(
+        ValueError, match=r"must be \[\] or \[reasoning_gym\] .* not \['metadata'\]"
+    ):
+        gym(columns=["metadata"])
 
 
 def test_gym_settings_of_the_stage_are_not_the_users() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,10 +18,12 @@ from stages.prompts.sources import Problem
 from stages.prompts.split import Splits, make_pool, split
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
-def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
+def source(
+    num_train: int, num_rl: int, num_evaluate: int, columns: Sequence[str] = ()
+) -> JsonlSource:
     return JsonlSource(
         kind="jsonl",
         path="unused.jsonl",
@@ -28,6 +31,7 @@ def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
         question_field="question",
         answer_field="answer",
         answer_after=None,
+        columns=list(columns),
         max_invalid=0,
         num_train=num_train,
         num_rl=num_rl,
@@ -40,6 +44,7 @@ def run_split(
     counts: dict[str, tuple[int, int, int]],
     seed: int = 0,
     examples: Sequence[str] = (),
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Splits:
     params = PromptsParams(
         seed=seed,
@@ -48,7 +53,10 @@ def run_split(
         decontamination=DecontaminationParams(
             ngram=4, boilerplate=BoilerplateParams(ngram=3, min_frequency=0.5, num_rows=1000)
         ),
-        sources={name: source(*asked) for name, asked in counts.items()},
+        sources={
+            name: source(*asked, columns=(columns or {}).get(name, ()))
+            for name, asked in counts.items()
+        },
     )
     return split({name: make_pool(rows, seed) for name, rows in problems.items()}, params, examples)
 
@@ -190,3 +198,45 @@ def test_tasks_are_mixed() -> None:
 def test_task_without_evaluation_has_no_file() -> None:
     splits = run_split({"a": sums(0, 9), "b": sums(10, 20)}, {"a": (2, 2, 2), "b": (2, 2, 0)})
     assert list(splits.evaluate) == ["a"]
+
+
+def with_tests(problems: list[Problem]) -> list[Problem]:
+    return [
+        Problem(row.question, "", "", json.dumps({"tests": f"of {row.question}", "limit": None}))
+        for row in problems
+    ]
+
+
+def test_columns_are_in_every_row_of_a_mixed_split() -> None:
+    """`Dataset.from_list` would drop a column that the first row has not."""
+    splits = run_split(
+        {"code": with_tests(sums(0, 5)), "plus": sums(10, 20)},
+        {"code": (0, 5, 0), "plus": (3, 5, 2)},
+        columns={"code": ["tests", "limit"]},
+    )
+    assert [row["task"] for row in splits.rl].count("code") == 5
+    for row in splits.rl:
+        question = row["prompt"][-1]["content"]
+        assert row["limit"] is None
+        assert row["tests"] == (f"of {question}" if row["task"] == "code" else None)
+    assert all(row["tests"] is None for row in splits.train)
+    assert set(splits.evaluate["plus"][0]) == {"id", "task", "prompt", "answer"}
+
+
+def test_evaluation_rows_have_their_own_columns() -> None:
+    splits = run_split(
+        {"plus": with_tests(sums(0, 6))}, {"plus": (1, 1, 1)}, columns={"plus": ["tests"]}
+    )
+    row = splits.evaluate["plus"][0]
+    assert row["tests"] == f"of {row['prompt'][-1]['content']}"
+    assert "limit" not in row
+
+
+def test_columns_of_the_first_problem_win_whatever_the_rows_order() -> None:
+    same = [
+        Problem("0+1", "1", "1", json.dumps({"tests": tests})) for tests in ("b", "a", None, "c")
+    ]
+    for rows in (same, same[::-1]):
+        pool = make_pool(rows, 0)
+        assert [problem.columns for _, problem in pool.problems] == ['{"tests": "a"}']
+        assert pool.counts["duplicates"] == 3

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import datasets.config
+import datasets
 import pytest
+import reasoning_gym
 
 from stages._contract.artifacts import read_jsonl, sha256_file
 from stages.filter.verify import is_correct, parse
@@ -31,6 +32,7 @@ CHAIN_SUM = ReasoningGymSource(
     kind="reasoning-gym",
     dataset="chain_sum",
     config={"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+    columns=[],
     num_draws=4000,
     num_train=600,
     num_rl=600,
@@ -62,6 +64,7 @@ def gym(**changes: Any) -> ReasoningGymSource:
     settings: dict[str, Any] = {
         "dataset": "chain_sum",
         "config": {"min_terms": 2, "max_terms": 2},
+        "columns": [],
         "num_draws": 20,
         "num_train": 1,
         "num_rl": 1,
@@ -78,6 +81,7 @@ def jsonl(path: Path, rows: list[Any], **changes: Any) -> JsonlSource:
         "question_field": "question",
         "answer_field": "answer",
         "answer_after": "####",
+        "columns": [],
         "max_invalid": 0,
         "num_train": 1,
         "num_rl": 1,
@@ -213,6 +217,97 @@ def test_gym_dataset_without_a_reference_answer_is_refused() -> None:
         read_source("t", gym(dataset="graph_color", config={}), 0)
 
 
+def test_gym_column_is_what_its_scorer_takes() -> None:
+    """Countdown has many right answers: only its own scorer knows them all."""
+    source = gym(dataset="countdown", config={"min_numbers": 3}, columns=["reasoning_gym"])
+    problems, _ = read_source("t", source, 0)
+    column = json.loads(json.loads(problems[0].columns)["reasoning_gym"])
+    assert set(column) == {"config", "dataset", "entry"}
+    assert (column["dataset"], column["config"]) == ("countdown", {"min_numbers": 3})
+    entry = column["entry"]
+    assert (entry["question"].strip(), entry["answer"]) == (
+        problems[0].question,
+        problems[0].answer,
+    )
+    score = reasoning_gym.get_score_answer_fn("countdown")
+    assert score(entry["answer"], entry) == 1.0
+    assert score(f"0 + {entry['answer']}", entry) < 1.0  # 0 is none of the numbers
+
+
+def test_gym_column_leaves_the_problems_as_they_are() -> None:
+    bare, _ = read_source("t", gym(), 0)
+    full, _ = read_source("t", gym(columns=["reasoning_gym"]), 0)
+    assert [problem.columns for problem in bare] == ["{}"] * 20
+    assert [(problem.question, problem.answer) for problem in full] == [
+        (problem.question, problem.answer) for problem in bare
+    ]
+
+
+def test_gym_dataset_that_needs_tuples_is_refused() -> None:
+    source = gym(dataset="rearc", config={}, num_draws=3, columns=["reasoning_gym"])
+    with pytest.raises(ValueError, match=r"t\.columns: items of rearc do not .* scores 0\.05"):
+        read_source("t", source, 0)
+
+
+def test_columns_are_texts_or_null(tmp_path: Path) -> None:
+    tests = {"b": [1, True], "a": "ä"}
+    row = {"question": "q", "answer": "1", "tests": tests, "limit": 2, "checker": None, "t": "x"}
+    source = jsonl(
+        tmp_path / "x.jsonl",
+        [row],
+        answer_after=None,
+        columns=["tests", "limit", "checker", "t"],
+    )
+    problems, _ = read_source("t", source, 0)
+    assert json.loads(problems[0].columns) == {
+        "tests": '{"a": "ä", "b": [1, true]}',
+        "limit": "2",
+        "checker": None,
+        "t": "x",
+    }
+
+
+def test_missing_column_is_named(tmp_path: Path) -> None:
+    rows = [{"question": "a", "answer": "1", "tests": []}, {"question": "b", "answer": "1"}]
+    source = jsonl(tmp_path / "x.jsonl", rows, answer_after=None, columns=["tests"])
+    with pytest.raises(ValueError, match=r"t\.columns: row 2 has no field 'tests'; it has"):
+        read_source("t", source, 0)
+
+
+def test_column_that_json_has_no_word_for_is_named(tmp_path: Path) -> None:
+    rows = [{"question": "a", "answer": "1", "limit": float("inf")}]
+    source = jsonl(tmp_path / "x.jsonl", rows, answer_after=None, columns=["limit"])
+    with pytest.raises(ValueError, match=r"t\.columns: 'limit' of row 1 cannot be written as JSON"):
+        read_source("t", source, 0)
+
+
+def test_problems_without_an_answer_reach_the_rl_split(
+    tmp_path: Path, inputs: PromptsInputs
+) -> None:
+    rows = [{"question": f"Write f{n}.", "tests": [n]} for n in range(3)]
+    code = jsonl(
+        tmp_path / "x.jsonl",
+        rows,
+        answer_field=None,
+        answer_after=None,
+        columns=["tests"],
+        num_train=0,
+        num_rl=3,
+        num_evaluate=0,
+    )
+    run(stage_params(code=code, gym=gym()), inputs, tmp_path, tmp_path)
+    dataset = datasets.Dataset.from_list(read_jsonl(tmp_path / "rl.jsonl"))
+    found = {row["prompt"][-1]["content"]: row for row in dataset if row["task"] == "code"}
+    assert {question: row["tests"] for question, row in found.items()} == {
+        "Write f0.": "[0]",
+        "Write f1.": "[1]",
+        "Write f2.": "[2]",
+    }
+    assert {row["answer"] for row in found.values()} == {None}
+    assert [row["tests"] for row in dataset if row["task"] == "gym"] == [None]
+    assert not (tmp_path / "evaluate" / "code.jsonl").exists()
+
+
 def test_unreachable_hub_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     source = HubSource(
@@ -224,6 +319,7 @@ def test_unreachable_hub_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> Non
         question_field="question",
         answer_field="answer",
         answer_after=None,
+        columns=[],
         max_invalid=0,
         num_train=1,
         num_rl=1,

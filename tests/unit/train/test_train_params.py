@@ -24,8 +24,11 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
         ("grpo", {"num_generations": 1}, "must be >= 2, not 1: a completion's advantage"),
         ("grpo", {"num_generations": 7}, r"\(7\) must divide .* \(32\)"),
         ("grpo", {"per_device_train_batch_size": 0}, "grpo.per_device_train_batch_size must be"),
-        ("grpo", {"rewards": {"acuracy": 1.0}}, "has no 'acuracy'; there are accuracy, format"),
+        ("grpo", {"rewards": {"acuracy": 1.0}}, "no 'acuracy': did you mean 'accuracy'?"),
+        ("grpo", {"rewards": {"beauty": 1.0}}, "no 'beauty': there are accuracy, answer_accuracy,"),
         ("grpo", {"rewards": {"accuracy": 0.0}}, "at least one reward a weight other than 0"),
+        ("grpo", {"max_unscorable_rate": 1.5}, r"max_unscorable_rate must be in \[0, 1\], not 1.5"),
+        ("grpo", {"model": "../sft"}, "must be a model folder below the repository's root"),
         ("grpo", {"beta": -0.1}, "grpo.beta must be >= 0, not -0.1"),
         ("grpo", {"temperature": 0.0}, "grpo.temperature must be > 0, not 0.0"),
         ("grpo", {"top_p": 0.0}, r"grpo.top_p must be in \(0, 1\], not 0.0"),
@@ -43,3 +46,27 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
 def test_bounds_name_key_and_remedy(stage: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(load(PARAMS, stage), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"cosine_min_value_wrong": 0.0},
+            "_wrong must be <= cosine_max_value_wrong, not 0.0: with",
+        ),
+        (
+            {"cosine_max_value_correct": 0.0},
+            "min_value_correct must be <= cosine_max_value_correct",
+        ),
+        ({"cosine_max_len": 0}, "cosine_max_len must be > 0, not 0"),
+        ({"repetition_max_penalty": 0.5}, "repetition_max_penalty must be <= 0, not 0.5"),
+        ({"soft_punish_cache": 20000}, r"must be in \(0, max_completion_len\], not 20000"),
+        ({"verify_cpu_s": 0.0}, "verify_cpu_s must be > 0, not 0.0"),
+        ({"code_memory_bytes": 0}, "code_memory_bytes must be > 0, not 0"),
+        ({"parallel_code_exec_per_proc": 0}, "parallel_code_exec_per_proc must be > 0, not 0"),
+    ],
+)
+def test_bounds_of_rewards_arguments(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"grpo.reward_args.*{message}"):
+        replace(load(PARAMS, "grpo").reward_args, **changes)

@@ -1,0 +1,155 @@
+"""What the pool of verifiers gains: `python3 -m nox -s bench -- rewards [NUM_ANSWERS]`.
+
+Answers are made with a fixed seed, each of its own: right, wrong, and 1 % hostile ones (towers of
+powers, factorials, deep brackets) in a second set. Both ways do what Open-R1's accuracy reward
+does: parse the reference, parse the answer, compare. `serial` is math-verify in a loop with its own
+timeouts, 5 s for each step, in a process that would be killed 20 s after its last answer.
+The ways take turns, so that a busy machine slows both, and the cache is emptied before each.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import sys
+import time
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+import math_verify
+
+from stages.grpo.rewards import verifier
+from stages.grpo.rewards.accuracy import _ANSWER, _agrees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+Pair = tuple[str, str]
+NUM_ANSWERS = 5_000
+NUM_ROUNDS = 3
+HOSTILE_SHARE = 0.01
+SERIAL_LIMIT_S = 20.0
+SEED = 20_250_120  # DeepSeek-R1's day
+
+
+def make_pair(rng: random.Random, kind: int) -> Pair:
+    """Returns a completion's end and its reference, of one of eight kinds; 2 of 3 are equal."""
+    a, b, c = rng.randint(2, 10**6), rng.randint(2, 999), rng.randint(2, 99)
+    off = rng.choice((0, 0, 1))
+    right, answer = (
+        (f"{a}", f"{a + off:,}"),
+        (rf"\frac{{{a}}}{{{b}}}", rf"\frac{{{c * (a + off)}}}{{{c * b}}}"),
+        (rf"{c}\sqrt{{{b}}}", rf"\sqrt{{{c * c * b + off}}}"),
+        (rf"[{b}, {a})", rf"\left[{b + off}, {a}\right)"),
+        (rf"\{{{b}, {a}, {c}\}}", rf"\{{{c}, {b + off}, {a}\}}"),
+        (rf"x^2 - {b}x + {c}", rf"{c + off} + x^2 - {b}x"),
+        (rf"(x+{c})(x-{b})", rf"x^2 + {c - b + off}x - {b * c}".replace("+ -", "- ")),
+        (rf"{a}.{b}", rf"\frac{{{a}{b} + {off}}}{{{10 ** len(str(b))}}}"),
+    )[kind]
+    text = rng.choice(
+        (
+            rf"So the answer is \boxed{{{answer}}}.",
+            rf"Adding both sides, $y = {c}$ and therefore $\boxed{{{answer}}}$, as we wanted.",
+            rf"**Answer.** \[ \boxed{{{answer}}} \]",
+        )
+    )
+    return text, f"${right}$"
+
+
+def make_hostile(rng: random.Random, kind: int) -> Pair:
+    """Returns an answer that takes for ever, or nearly so, of one of five kinds."""
+    a = rng.randint(3, 10**6)
+    answer = (
+        rf"{a}^{{9^{{9^{{9}}}}}}",
+        rf"10^{{10^{{{a}}}}}",
+        rf"({a}^{{2}} \cdot 10^{{4}})!",
+        "(" * 3000 + str(a) + ")" * 3000,
+        rf"(x+{a})^{{10000000}} + \int_0^{{{a}}} e^{{x^{{x}}}} dx",
+    )[kind]
+    return rf"\boxed{{{answer}}}", rf"$\sqrt{{{a}}}$"
+
+
+def make_pairs(num: int, hostile_share: float) -> list[Pair]:
+    """Returns distinct pairs in an order by chance, of which a share is hostile."""
+    rng = random.Random(SEED)  # noqa: S311
+    num_hostile = round(num * hostile_share)
+    pairs = {make_hostile(rng, n % 5): None for n in range(num_hostile)}
+    while len(pairs) < num:
+        pairs[make_pair(rng, len(pairs) % 8)] = None
+    shuffled = list(pairs)
+    rng.shuffle(shuffled)
+    return shuffled
+
+
+def serial(pairs: list[Pair]) -> list[bool | None]:
+    """Returns the verdicts of a loop over the pairs; None where its process had to be killed."""
+    verdicts: list[bool | None] = []
+    context = multiprocessing.get_context("fork")
+    while len(verdicts) < len(pairs):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_loop, args=(theirs, pairs[len(verdicts) :]), daemon=True)
+        process.start()
+        while len(verdicts) < len(pairs) and ours.poll(SERIAL_LIMIT_S):
+            verdicts.append(ours.recv())
+        process.kill()
+        process.join()
+        if len(verdicts) < len(pairs):
+            verdicts.append(None)
+    return verdicts
+
+
+def _loop(channel: Connection, pairs: list[Pair]) -> None:
+    for text, gold in pairs:
+        reference = math_verify.parse(gold, extraction_mode="first_match")
+        answer = math_verify.parse(text, extraction_config=_ANSWER, extraction_mode="first_match")
+        channel.send(math_verify.verify(reference, answer))
+
+
+def pool(pairs: list[Pair]) -> list[bool | None]:
+    """Returns the verdicts of the pool."""
+    return verifier.compare(_agrees, pairs)
+
+
+def start_pool() -> None:
+    """Empties the cache and starts new workers, which training does once."""
+    verifier.stop()
+    verifier.compare(_agrees, [(rf"\boxed{{{n}}}", f"{n}") for n in range(16)])
+
+
+def measure(
+    way: Callable[[list[Pair]], list[bool | None]], pairs: list[Pair]
+) -> tuple[float, list[bool | None]]:
+    """Returns the seconds that a way takes, and its verdicts."""
+    start = time.perf_counter()
+    verdicts = way(pairs)
+    return time.perf_counter() - start, verdicts
+
+
+def main() -> None:
+    """Prints a table of times, of their ratios, and of the verdicts that differ."""
+    num = int(sys.argv[1]) if len(sys.argv) > 1 else NUM_ANSWERS
+    print(f"{num} answers, {verifier._settings.num_workers} workers, {NUM_ROUNDS} rounds\n")
+    print("| answers | serial, s | pool, s | serial / pool | other verdicts | without a verdict |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, share in (("ordinary", 0.0), ("1 % hostile", HOSTILE_SHARE)):
+        pairs = make_pairs(num, share)
+        seconds: list[tuple[float, float]] = []
+        for _ in range(NUM_ROUNDS):
+            slow, expected = measure(serial, pairs)
+            start_pool()
+            fast, verdicts = measure(pool, pairs)
+            seconds.append((slow, fast))
+        ratios = [slow / fast for slow, fast in seconds]
+        error = stdev(ratios) / len(ratios) ** 0.5
+        both = [(a, b) for a, b in zip(expected, verdicts, strict=True) if b is not None]
+        print(
+            f"| {name} | {min(s for s, _ in seconds):.1f} | {min(s for _, s in seconds):.1f} "
+            f"| {fmean(ratios):.1f} ± {error:.1f} | {sum(bool(a) != b for a, b in both)} "
+            f"| {num - len(both)} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

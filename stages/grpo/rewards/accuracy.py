@@ -1,0 +1,150 @@
+"""Whether the final answer is the reference: 1.0 or 0.0, or None where that cannot be told.
+
+`accuracy_reward` is Open-R1's (a box after the thought, LaTeX only). `answer_accuracy` and
+`answer_format` are this project's default: the answer inside `<answer>`, as filter and evaluate
+read it. DeepSeek-R1, section 2.2.2, names an accuracy reward and a format reward.
+
+Deviations of `accuracy_reward` from Open-R1's, each with a test:
+
+1. Only what follows the last `</think>` is read, and a thought that never ends has no answer:
+   Open-R1 takes a box out of the thought.
+2. Of several boxes the last one counts: math-verify makes a set of them, so that a corrected
+   answer is wrong and a list of guesses can be the reference.
+3. A reference that cannot be parsed, or is missing, gives None: older versions of Open-R1 gave 1.0.
+4. The reference comes first in math-verify's order of arguments.
+5. At most 8,000 characters, the last ones, are read: math-verify's search is quadratic in them.
+6. An answer whose comparison exceeds the verifier's limits, 1 s of CPU time, gives None:
+   math-verify's own timeouts, 5 s of wall time for each step, make it wrong on a busy machine.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import math_verify
+from math_verify.parser import NormalizationConfig
+
+from stages.filter.verify import _INTEGER, _NUMBER, is_equal, parse
+from stages.grpo.rewards.completions import read_texts
+from stages.grpo.rewards.verifier import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stages.grpo.rewards.completions import Completions, Prompts
+
+MAX_TEXT_LENGTH = 8_000  # characters
+_BOX = "\\boxed"
+_ANSWER = (
+    math_verify.LatexExtractionConfig(
+        normalization_config=NormalizationConfig(
+            nits=False, malformed_operators=False, basic_latex=True, boxed="all", units=True
+        ),
+        boxed_match_priority=0,  # boxes first
+        try_extract_without_anchor=False,  # no formula that is not said to be the answer
+    ),
+)
+
+
+def accuracy_reward(
+    completions: Completions,
+    solution: Sequence[str | None],
+    *,
+    prompts: Prompts | None = None,
+    **columns: object,
+) -> list[float | None]:
+    """Returns 1.0 where the last box after the thought equals the solution, 0.0 where it does not.
+
+    A completion without a box may say "the answer is $...$", as in Open-R1. None: the solution is
+    missing or cannot be parsed, or the comparison exceeds the verifier's limits.
+    """
+    del columns
+    texts = read_texts(completions, prompts)
+    pairs = [
+        (final_text(text), gold)
+        for text, gold in zip(texts, solution, strict=True)
+        if gold is not None
+    ]
+    verdicts = iter(compare(_agrees, pairs))
+    return [None if gold is None else _value(next(verdicts)) for gold in solution]
+
+
+def answer_accuracy(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    prompts: Prompts | None = None,
+    **columns: object,
+) -> list[float | None]:
+    """Returns 1.0 where the completion is in the format and its answer equals the reference.
+
+    The format is `stages.filter.verify.parse`'s and the comparison its `is_equal`; None: the
+    comparison exceeds the verifier's limits.
+
+    Raises:
+        ValueError: a reference cannot be parsed.
+    """
+    del columns
+    texts = read_texts(completions, prompts)
+    pairs = []
+    for text, gold in zip(texts, answer, strict=True):
+        response = parse(text)
+        pairs.append((response.answer if response else "", gold.strip()))
+    slow = [not _is_plain(*pair) for pair in pairs]
+    verdicts = iter(
+        compare(is_equal, [pair for pair, is_slow in zip(pairs, slow, strict=True) if is_slow])
+    )
+    return [
+        _value(next(verdicts) if is_slow else is_equal(*pair))
+        for pair, is_slow in zip(pairs, slow, strict=True)
+    ]
+
+
+def answer_format(
+    completions: Completions, *, prompts: Prompts | None = None, **columns: object
+) -> list[float]:
+    """Returns 1.0 where the whole completion is one think block and one answer block, else 0.0."""
+    del columns
+    texts = read_texts(completions, prompts)
+    return [float(parse(text) is not None) for text in texts]
+
+
+def final_text(text: str) -> str:
+    """Returns what `accuracy_reward` reads: the text after the thought, its last box alone boxed.
+
+    Empty if a thought begins and never ends.
+    """
+    thought, end, rest = text.rpartition("</think>")
+    if "<think>" in rest:  # with or without an ended thought before it
+        return ""
+    final = (rest if end else thought + rest)[-MAX_TEXT_LENGTH:]
+    before, box, after = final.rpartition(_BOX)
+    return before.replace(_BOX, "") + box + after
+
+
+def _is_plain(answer: str, gold: str) -> bool:
+    # is_equal decides these by their characters, in microseconds, without math-verify.
+    return bool(_INTEGER.fullmatch(gold)) and (
+        bool(_INTEGER.fullmatch(answer)) or len(_NUMBER.findall(answer)) != 1
+    )
+
+
+def _value(verdict: bool | None) -> float | None:  # noqa: FBT001 - it is the value
+    return None if verdict is None else float(verdict)
+
+
+def _agrees(text: str, gold: str) -> bool | None:
+    # Runs in a worker, which ends it: math-verify's own timeouts are off.
+    reference = _parse_solution(gold)
+    if not reference:
+        return None
+    answer = math_verify.parse(
+        text, extraction_config=_ANSWER, extraction_mode="first_match", parsing_timeout=None
+    )
+    return bool(math_verify.verify(list(reference), answer, timeout_seconds=None))
+
+
+@lru_cache(maxsize=1024)
+def _parse_solution(gold: str) -> tuple[object, ...]:
+    return tuple(math_verify.parse(gold, extraction_mode="first_match", parsing_timeout=None))
