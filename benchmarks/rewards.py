@@ -1,9 +1,11 @@
-"""What the pool of verifiers gains: `python3 -m nox -s bench -- rewards [NUM_ANSWERS]`.
+"""What the pool of verifiers gains: `python3 -m nox -s bench -- rewards`.
 
-Answers are made with a fixed seed, each of its own: right, wrong, and 1 % hostile ones (towers of
-powers, factorials, deep brackets) in a second set. Both ways do what Open-R1's accuracy reward
-does: parse the reference, parse the answer, compare. `serial` is math-verify in a loop with its own
-timeouts, 5 s for each step, in a process that would be killed 20 s after its last answer.
+Answers are made with a fixed seed: right ones, wrong ones, and in every second set 1 % hostile ones
+(towers of powers, factorials, deep brackets). In the sets of groups, as GRPO samples them, 16
+completions of a problem put a few answers into words of their own; in the other sets no answer
+occurs twice. `serial` is math-verify in a loop, as in Open-R1's accuracy reward, with its own
+timeouts, 5 s for each step, in a process that would be killed 20 s after its last answer. `pool` is
+our reward.
 The ways take turns, so that a busy machine slows both, and the cache is emptied before each.
 """
 
@@ -14,47 +16,66 @@ import random
 import sys
 import time
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import math_verify
 
 from stages.grpo.rewards import verifier
-from stages.grpo.rewards.accuracy import _ANSWER, _agrees
+from stages.grpo.rewards.accuracy import _ANSWER, _agrees, accuracy_reward
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
+T = TypeVar("T")
 Pair = tuple[str, str]
 NUM_ANSWERS = 5_000
-NUM_ROUNDS = 3
+NUM_ROUNDS = 2
+GROUP_SIZE = 16
 HOSTILE_SHARE = 0.01
 SERIAL_LIMIT_S = 20.0
 SEED = 20_250_120  # DeepSeek-R1's day
 
 
-def make_pair(rng: random.Random, kind: int) -> Pair:
-    """Returns a completion's end and its reference, of one of eight kinds; 2 of 3 are equal."""
+def make_problem(rng: random.Random, kind: int) -> tuple[str, list[str]]:
+    """Returns a reference of one of eight kinds, and answers of which the first alone is right."""
     a, b, c = rng.randint(2, 10**6), rng.randint(2, 999), rng.randint(2, 99)
-    off = rng.choice((0, 0, 1))
-    right, answer = (
-        (f"{a}", f"{a + off:,}"),
-        (rf"\frac{{{a}}}{{{b}}}", rf"\frac{{{c * (a + off)}}}{{{c * b}}}"),
-        (rf"{c}\sqrt{{{b}}}", rf"\sqrt{{{c * c * b + off}}}"),
-        (rf"[{b}, {a})", rf"\left[{b + off}, {a}\right)"),
-        (rf"\{{{b}, {a}, {c}\}}", rf"\{{{c}, {b + off}, {a}\}}"),
-        (rf"x^2 - {b}x + {c}", rf"{c + off} + x^2 - {b}x"),
-        (rf"(x+{c})(x-{b})", rf"x^2 + {c - b + off}x - {b * c}".replace("+ -", "- ")),
-        (rf"{a}.{b}", rf"\frac{{{a}{b} + {off}}}{{{10 ** len(str(b))}}}"),
-    )[kind]
-    text = rng.choice(
+    answers = [
         (
-            rf"So the answer is \boxed{{{answer}}}.",
-            rf"Adding both sides, $y = {c}$ and therefore $\boxed{{{answer}}}$, as we wanted.",
-            rf"**Answer.** \[ \boxed{{{answer}}} \]",
+            f"{a + off:,}",
+            rf"\frac{{{c * (a + off)}}}{{{c * b}}}",
+            rf"\sqrt{{{c * c * b + off}}}",
+            rf"\left[{b + off}, {a}\right)",
+            rf"\{{{c}, {b + off}, {a}\}}",
+            rf"{c + off} + x^2 - {b}x",
+            rf"x^2 + {c - b + off}x - {b * c}".replace("+ -", "- "),
+            rf"\frac{{{a}{b} + {off}}}{{{10 ** len(str(b))}}}",
+        )[kind]
+        for off in range(4)
+    ]
+    reference = (
+        f"{a}",
+        rf"\frac{{{a}}}{{{b}}}",
+        rf"{c}\sqrt{{{b}}}",
+        rf"[{b}, {a})",
+        rf"\{{{b}, {a}, {c}\}}",
+        rf"x^2 - {b}x + {c}",
+        rf"(x+{c})(x-{b})",
+        rf"{a}.{b}",
+    )[kind]
+    return f"${reference}$", answers
+
+
+def make_text(rng: random.Random, answer: str) -> str:
+    """Returns the end of a completion, in words that no other has."""
+    number = rng.randint(2, 10**9)
+    return rng.choice(
+        (
+            rf"We get {number} first, so the answer is \boxed{{{answer}}}.",
+            rf"Adding both sides, $y = {number}$ and therefore $\boxed{{{answer}}}$, as we wanted.",
+            rf"**Answer {number}.** \[ \boxed{{{answer}}} \]",
         )
     )
-    return text, f"${right}$"
 
 
 def make_hostile(rng: random.Random, kind: int) -> Pair:
@@ -70,16 +91,21 @@ def make_hostile(rng: random.Random, kind: int) -> Pair:
     return rf"\boxed{{{answer}}}", rf"$\sqrt{{{a}}}$"
 
 
-def make_pairs(num: int, hostile_share: float) -> list[Pair]:
-    """Returns distinct pairs in an order by chance, of which a share is hostile."""
+def make_pairs(num: int, hostile_share: float, group_size: int) -> list[Pair]:
+    """Returns completions' ends and their references, in an order by chance.
+
+    Three of five answers are right; a share of all is hostile.
+    """
     rng = random.Random(SEED)  # noqa: S311
     num_hostile = round(num * hostile_share)
-    pairs = {make_hostile(rng, n % 5): None for n in range(num_hostile)}
+    pairs = [make_hostile(rng, n % 5) for n in range(num_hostile)]
     while len(pairs) < num:
-        pairs[make_pair(rng, len(pairs) % 8)] = None
-    shuffled = list(pairs)
-    rng.shuffle(shuffled)
-    return shuffled
+        reference, answers = make_problem(rng, len(pairs) // group_size % 8)
+        for _ in range(min(group_size, num - len(pairs))):
+            answer = rng.choices(answers, (9, 2, 2, 2))[0]
+            pairs.append((make_text(rng, answer), reference))
+    rng.shuffle(pairs)
+    return pairs
 
 
 def serial(pairs: list[Pair]) -> list[bool | None]:
@@ -106,9 +132,9 @@ def _loop(channel: Connection, pairs: list[Pair]) -> None:
         channel.send(math_verify.verify(reference, answer))
 
 
-def pool(pairs: list[Pair]) -> list[bool | None]:
-    """Returns the verdicts of the pool."""
-    return verifier.compare(_agrees, pairs)
+def pool(pairs: list[Pair]) -> list[float | None]:
+    """Returns the reward's values."""
+    return accuracy_reward([text for text, _ in pairs], [gold for _, gold in pairs])
 
 
 def start_pool() -> None:
@@ -117,9 +143,7 @@ def start_pool() -> None:
     verifier.compare(_agrees, [(rf"\boxed{{{n}}}", f"{n}") for n in range(16)])
 
 
-def measure(
-    way: Callable[[list[Pair]], list[bool | None]], pairs: list[Pair]
-) -> tuple[float, list[bool | None]]:
+def measure(way: Callable[[list[Pair]], list[T]], pairs: list[Pair]) -> tuple[float, list[T]]:
     """Returns the seconds that a way takes, and its verdicts."""
     start = time.perf_counter()
     verdicts = way(pairs)
@@ -132,8 +156,13 @@ def main() -> None:
     print(f"{num} answers, {verifier._settings.num_workers} workers, {NUM_ROUNDS} rounds\n")
     print("| answers | serial, s | pool, s | serial / pool | other verdicts | without a verdict |")
     print("|---|---:|---:|---:|---:|---:|")
-    for name, share in (("ordinary", 0.0), ("1 % hostile", HOSTILE_SHARE)):
-        pairs = make_pairs(num, share)
+    for name, share, group_size in (
+        ("each once", 0.0, 1),
+        ("each once, 1 % hostile", HOSTILE_SHARE, 1),
+        ("groups", 0.0, GROUP_SIZE),
+        ("groups, 1 % hostile", HOSTILE_SHARE, GROUP_SIZE),
+    ):
+        pairs = make_pairs(num, share, group_size)
         seconds: list[tuple[float, float]] = []
         for _ in range(NUM_ROUNDS):
             slow, expected = measure(serial, pairs)

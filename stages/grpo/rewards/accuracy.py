@@ -19,6 +19,7 @@ Deviations of `accuracy_reward` from Open-R1's, each with a test:
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT_LENGTH = 8_000  # characters
 _BOX = "\\boxed"
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped one is not counted
+_PERCENT = re.compile(r"\s*\$?\s*\\?%")
 _ANSWER = (
     math_verify.LatexExtractionConfig(
         normalization_config=NormalizationConfig(
@@ -111,16 +114,36 @@ def answer_format(
 
 
 def final_text(text: str) -> str:
-    """Returns what `accuracy_reward` reads: the text after the thought, its last box alone boxed.
+    """Returns what `accuracy_reward` reads of a completion: its last box after the thought.
 
-    Empty if a thought begins and never ends.
+    A percent sign behind it is kept. Without a box that ends it is the text after the thought, no
+    longer one's last 8,000 characters. Empty if a thought begins and never ends.
+
+    A group's completions differ in their words and agree in their answers: with the box alone, the
+    verifier computes each answer once.
     """
     thought, end, rest = text.rpartition("</think>")
     if "<think>" in rest:  # with or without an ended thought before it
         return ""
     final = (rest if end else thought + rest)[-MAX_TEXT_LENGTH:]
     before, box, after = final.rpartition(_BOX)
-    return before.replace(_BOX, "") + box + after
+    length = _find_end(after) if box else None
+    if length is None:
+        return before.replace(_BOX, "") + box + after
+    boxed = box + after[:length]
+    return f"${boxed}$%" if _PERCENT.match(after, length) else boxed
+
+
+def _find_end(text: str) -> int | None:
+    """Returns where the braces that the text begins with are closed, or None."""
+    depth = 0
+    for found in _BRACE.finditer(text):
+        if depth == 0 and text[: found.start()].strip():
+            return None  # it does not begin with one
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
+        if depth <= 0:
+            return found.end() if depth == 0 else None
+    return None
 
 
 def _is_plain(answer: str, gold: str) -> bool:

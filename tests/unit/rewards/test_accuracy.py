@@ -35,6 +35,7 @@ def _completions(*texts: str) -> list[list[dict[str, str]]]:
         (r"$\boxed{3} \boxed{4}$", "4"),
         (r"\boxed{\boxed{4}}", "4"),
         (r"$\boxed{50}$%", "0.5"),
+        (r"It is \boxed{50} \%.", "0.5"),
         (r"\boxed{x=4}", "4"),
         (r"\boxed{\{1, 2\}}", r"$\{2, 1\}$"),
         (r"\boxed{[0, 1)}", "$[0, 1)$"),
@@ -110,7 +111,14 @@ def test_numbers_of_completions_and_solutions_must_be_equal() -> None:
         ("<think>a</think>b</think>c", "c"),
         ("<think>a", ""),
         ("a<think>b</think>c<think>", ""),
-        (r"$\boxed{1}$ \boxed{2}.", r"${1}$ \boxed{2}."),
+        (r"$\boxed{1}$ \boxed{2}.", r"\boxed{2}"),
+        (r"$\boxed{\frac{1}{2}}$, so {it} is", r"\boxed{\frac{1}{2}}"),
+        (r"\boxed {\{1\}, \text{}} }", r"\boxed {\{1\}, \text{}}"),
+        (r"\boxed{50}$ \% of", r"$\boxed{50}$%"),
+        (r"\boxed{50} of 60 %", r"\boxed{50}"),
+        (r"\boxed{1} \boxed 2{3}", r"{1} \boxed 2{3}"),  # LaTeX boxes the 2
+        (r"\boxed{1} \boxed{2", r"{1} \boxed{2"),
+        (r"\boxed{1} \boxed}2{", r"{1} \boxed}2{"),
         ("x" + "y" * MAX_TEXT_LENGTH, "y" * MAX_TEXT_LENGTH),
     ],
 )
