@@ -12,6 +12,7 @@ The ways take turns, so that a busy machine slows both, and the cache is emptied
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import sys
 import time
@@ -150,10 +151,8 @@ def measure(way: Callable[[list[Pair]], list[T]], pairs: list[Pair]) -> tuple[fl
     return time.perf_counter() - start, verdicts
 
 
-def main() -> None:
-    """Prints a table of times, of their ratios, and of the verdicts that differ."""
-    num = int(sys.argv[1]) if len(sys.argv) > 1 else NUM_ANSWERS
-    print(f"{num} answers, {verifier._settings.num_workers} workers, {NUM_ROUNDS} rounds\n")
+def compare_ways(num: int) -> None:
+    """Prints how long a loop takes and the pool, and how often they disagree."""
     print("| answers | serial, s | pool, s | serial / pool | other verdicts | without a verdict |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, share, group_size in (
@@ -178,6 +177,32 @@ def main() -> None:
             f"| {num - len(both)} |",
             flush=True,
         )
+
+
+def compare_numbers_of_workers(num: int) -> None:
+    """Prints how long the pool takes with one worker, and with as many as there are CPUs."""
+    print("\n| workers | pool, s | one worker / as many |")
+    print("|---|---:|---:|")
+    pairs = make_pairs(num, 0.0, 1)
+    numbers = range(1, len(os.sched_getaffinity(0)) + 1)
+    seconds: dict[int, list[float]] = {workers: [] for workers in numbers}
+    for _ in range(NUM_ROUNDS):
+        for workers in numbers:
+            verifier.configure(num_workers=workers)
+            start_pool()
+            seconds[workers].append(measure(pool, pairs)[0])
+    for workers in numbers:
+        ratios = [one / many for one, many in zip(seconds[1], seconds[workers], strict=True)]
+        error = stdev(ratios) / len(ratios) ** 0.5
+        print(f"| {workers} | {min(seconds[workers]):.1f} | {fmean(ratios):.2f} ± {error:.2f} |")
+
+
+def main() -> None:
+    """Prints both tables."""
+    num = int(sys.argv[1]) if len(sys.argv) > 1 else NUM_ANSWERS
+    print(f"{num} answers, {len(os.sched_getaffinity(0))} CPUs, {NUM_ROUNDS} rounds\n")
+    compare_ways(num)
+    compare_numbers_of_workers(num)
 
 
 if __name__ == "__main__":

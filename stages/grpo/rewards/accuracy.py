@@ -163,11 +163,21 @@ def _agrees(text: str, gold: str) -> bool | None:
     if not reference:
         return None
     answer = math_verify.parse(
-        text, extraction_config=_ANSWER, extraction_mode="first_match", parsing_timeout=None
+        text,
+        extraction_config=_ANSWER,
+        extraction_mode="first_match",
+        parsing_timeout=None,
+        raise_on_error=False,
     )
-    return bool(math_verify.verify(list(reference), answer, timeout_seconds=None))
+    verdict = math_verify.verify(
+        list(reference), answer, timeout_seconds=None, raise_on_error=False
+    )
+    return bool(verdict)
 
 
 @lru_cache(maxsize=1024)
 def _parse_solution(gold: str) -> tuple[object, ...]:
-    return tuple(math_verify.parse(gold, extraction_mode="first_match", parsing_timeout=None))
+    parsed = math_verify.parse(
+        gold, extraction_mode="first_match", parsing_timeout=None, raise_on_error=False
+    )
+    return tuple(parsed)

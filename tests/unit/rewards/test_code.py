@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from typing import Any
 
 import pytest
 
-from stages.grpo.rewards import code
 from stages.grpo.rewards.code import (
     binary_code_reward,
     code_reward,
     extract_code,
     is_same_value,
 )
-from stages.grpo.rewards.sandbox import Limits
+from stages.grpo.rewards.sandbox import DEFAULT_LIMITS, Limits
 
 pytestmark = pytest.mark.sandbox
 
@@ -38,9 +36,11 @@ def calls(name: str, *tests: tuple[object, object]) -> list[dict[str, Any]]:
     ]
 
 
-def score(text: str, tests: object, language: str = "python") -> float | None:
+def score(
+    text: str, tests: object, language: str = "python", limits: Limits = DEFAULT_LIMITS
+) -> float | None:
     info = {"language": language, "test_cases": tests}
-    return code_reward([text], verification_info=[info])[0]
+    return code_reward([text], verification_info=[info], limits=limits)[0]
 
 
 def test_share_of_passed_tests() -> None:
@@ -94,22 +94,17 @@ def test_output_counts_only_with_status_0() -> None:
     assert score(fence("print(1)\nexit(1)"), cases(("", "1"))) == 0.0
 
 
-@pytest.fixture
-def _one_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code, "Limits", partial(Limits, cpu_s=1.0))
-
-
-@pytest.mark.usefixtures("_one_second")
 def test_program_that_hits_the_limit_loses_the_tests_after_it_only() -> None:
     source = "n = int(input())\nprint(n, flush=True)\nwhile n == 3: pass"
     tests = cases(("1", "1"), ("2", "2"), ("3", "3"), ("4", "4"))
-    assert score(fence(source), tests) == 0.5
+    assert score(fence(source), tests, limits=Limits(cpu_s=1.0)) == 0.5
 
 
-@pytest.mark.usefixtures("_one_second")
 def test_program_that_never_ends_takes_the_limit_once() -> None:
     start = time.monotonic()
-    assert score(fence("while True: pass"), cases(*[("", "1")] * 90)) == 0.0
+    assert (
+        score(fence("while True: pass"), cases(*[("", "1")] * 90), limits=Limits(cpu_s=1.0)) == 0.0
+    )
     assert time.monotonic() - start < 60
 
 
