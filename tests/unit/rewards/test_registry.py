@@ -125,7 +125,7 @@ def test_arguments_reach_their_rewards() -> None:
     assert score(repetition, ["a a a a"])[0] == [-1.5]
     assert score(overlong, ["a", "abc", "abcd", "abcdef"])[0] == [0.0, -0.5, -1.0, -1.0]
     assert code.keywords == {  # type: ignore[attr-defined]
-        "limits": sandbox.Limits(cpu_s=1.5, memory_bytes=2**28),
+        "limits": sandbox.Limits(cpu_s=1.5, wall_s=25.0, memory_bytes=2**28),
         "num_parallel": 3,
     }
 
