@@ -3,7 +3,7 @@
 math-verify's own timeouts are signal handlers: 5 s of wall time for each of its steps, in the main
 thread only, wherever Python next runs a handler. Here the kernel ends the process:
 
-- CPU time, 1 s per item by default: an interval timer that kills the worker. Not wall time, so that
+- CPU time, 0.5 s per item by default: an interval timer that kills the worker. Not wall time, so that
   a busy machine changes no verdict. The timer starts after imports and reading.
 - Wall time, 20 times as much, for what waits instead of computing: the calling process kills.
 - Memory: an allocation beyond 4 GiB more than at the start fails; files cannot be written.
@@ -83,7 +83,7 @@ class _Worker:
     deadline: float = 0.0  # of the chunk's first
 
 
-_settings = _Settings(min(_MAX_NUM_WORKERS, len(os.sched_getaffinity(0))), 1.0)
+_settings = _Settings(min(_MAX_NUM_WORKERS, len(os.sched_getaffinity(0))), 0.5)
 _workers: list[_Worker] = []
 _lock = threading.Lock()
 _cache: LRUCache[bytes, Any] = LRUCache(CACHE_SIZE)
@@ -127,7 +127,7 @@ def compare(function: Callable[..., T], pairs: Sequence[Pair]) -> list[T | None]
 def configure(num_workers: int | None = None, timeout_s: float | None = None) -> None:
     """Sets the number of workers and the limit on an item's CPU time, in seconds.
 
-    Workers that run end; None leaves a setting as it is. The defaults are 1 s, and one worker for
+    Workers that run end; None leaves a setting as it is. The defaults are 0.5 s, and one worker for
     each CPU that the process may use, at most 8.
     """
     global _settings  # noqa: PLW0603 - one pool per process, as one process has one GPU

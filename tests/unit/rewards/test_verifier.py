@@ -315,8 +315,8 @@ def test_settings_have_bounds(settings: dict[str, float], message: str) -> None:
         verifier.configure(**settings)  # type: ignore[arg-type]
 
 
-def test_default_is_a_second_and_a_worker_per_cpu() -> None:
+def test_default_is_half_a_second_and_a_worker_per_cpu() -> None:
     code = "from stages.grpo.rewards import verifier as v; print(v._settings)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     num = min(8, len(os.sched_getaffinity(0)))
-    assert done.stdout == f"_Settings(num_workers={num}, timeout_s=1.0)\n"
+    assert done.stdout == f"_Settings(num_workers={num}, timeout_s=0.5)\n"
