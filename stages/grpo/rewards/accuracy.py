@@ -13,7 +13,7 @@ Deviations of `accuracy_reward` from Open-R1's, each with a test:
 3. A reference that cannot be parsed, or is missing, gives None: older versions of Open-R1 gave 1.0.
 4. The reference comes first in math-verify's order of arguments.
 5. At most 8,000 characters, the last ones, are read: math-verify's search is quadratic in them.
-6. An answer whose comparison exceeds the verifier's limits, 1 s of CPU time, gives None:
+6. An answer whose comparison exceeds the verifier's limits gives None:
    math-verify's own timeouts, 5 s of wall time for each step, make it wrong on a busy machine.
 """
 
