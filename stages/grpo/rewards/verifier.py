@@ -3,8 +3,8 @@
 math-verify's own timeouts are signal handlers: 5 s of wall time for each of its steps, in the main
 thread only, wherever Python next runs a handler. Here the kernel ends the process:
 
-- CPU time, 0.5 s per item by default: an interval timer that kills the worker. Not wall time, so that
-  a busy machine changes no verdict. The timer starts after imports and reading.
+- CPU time, 0.5 s per item by default: an interval timer that kills the worker. Not wall time, so
+  that a busy machine changes no verdict. The timer starts after imports and reading.
 - Wall time, 20 times as much, for what waits instead of computing: the calling process kills.
 - Memory: an allocation beyond 4 GiB more than at the start fails; files cannot be written.
 
