@@ -34,6 +34,13 @@ NUM_ANSWERS = 5_000
 NUM_ROUNDS = 2
 GROUP_SIZE = 16
 HOSTILE_SHARE = 0.01
+# Name, share of hostile answers, completions per problem.
+SETS = (
+    ("each once", 0.0, 1),
+    ("each once, 1 % hostile", HOSTILE_SHARE, 1),
+    ("groups", 0.0, GROUP_SIZE),
+    ("groups, 1 % hostile", HOSTILE_SHARE, GROUP_SIZE),
+)
 SERIAL_LIMIT_S = 20.0
 SEED = 20_250_120  # DeepSeek-R1's day
 
@@ -155,12 +162,7 @@ def compare_ways(num: int) -> None:
     """Prints how long a loop takes and the pool, and how often they disagree."""
     print("| answers | serial, s | pool, s | serial / pool | other verdicts | without a verdict |")
     print("|---|---:|---:|---:|---:|---:|")
-    for name, share, group_size in (
-        ("each once", 0.0, 1),
-        ("each once, 1 % hostile", HOSTILE_SHARE, 1),
-        ("groups", 0.0, GROUP_SIZE),
-        ("groups, 1 % hostile", HOSTILE_SHARE, GROUP_SIZE),
-    ):
+    for name, share, group_size in SETS:
         pairs = make_pairs(num, share, group_size)
         seconds: list[tuple[float, float]] = []
         for _ in range(NUM_ROUNDS):
