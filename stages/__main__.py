@@ -1,7 +1,9 @@
 """The command line: dvc.yaml calls `python -m stages run STAGE`.
 
-It runs the stage where R1_SITE says (slurm/README.md): unset, in this process, as `exec` does
-anywhere. `render` prints the script of a job, and `preflight` is what that does first. `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
+That runs the stage where R1_SITE says (slurm/README.md): unset, in this process, as `exec` does
+anywhere. `render` prints the script of a job, and `preflight` is what that does first.
+
+`check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
 the pages with its source.

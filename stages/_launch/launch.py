@@ -68,7 +68,7 @@ def render_job(stage: str, cell: dict[str, str]) -> str:
     name = os.environ.get("R1_SITE", "local")
     site = load_site(name)
     if not isinstance(site, SlurmSite):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - the user's value, not an argument's type
             f"the site {name} is of kind {site.kind}, which has no scripts: set R1_SITE, e.g. "
             f"R1_SITE=example python -m stages render {stage}"
         )
