@@ -152,12 +152,10 @@ def _judge(watch: Watch, folder: Path, screen: Screen, signals: Signals) -> int:
         job = watch.follow()
     finally:
         screen.clear()
-    last = job or watch.last
     if signals:
         ended = job is None or job.has_ended
-        what = "cancelled" if ended else "told to end and has not yet"
-        was = f" (last seen {last.describe()})" if last else ""
-        screen.say(f"stopped; the job is {what}{was}; nothing half-written was kept")
+        what = "is cancelled" if ended else "was told to end, and may still run"
+        screen.say(f"stopped; job {watch.job_id}, which was {watch.at_signal}, {what}")
         return signals.status
     if job is None:
         return _judge_forgotten(watch, folder, screen)

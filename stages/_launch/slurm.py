@@ -75,7 +75,8 @@ class Job:
         """Returns the state with what explains it, e.g. `PENDING (Resources)`."""
         if self.reason not in {"", "None"}:
             return f"{self.state} ({self.reason})"
-        return f"{self.state} on {self.nodes}" if self.nodes else self.state
+        is_placed = self.nodes and self.state != "PENDING"
+        return f"{self.state} on {self.nodes}" if is_placed else self.state
 
 
 def submit(script: Path, key: str, pass_environment: list[str]) -> str:

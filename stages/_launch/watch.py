@@ -111,6 +111,7 @@ class Watch:
         self._answered = time.monotonic()
         self._excluded: set[str] = set()
         self.last: Job | None = None
+        self.at_signal = ""
 
     def follow(self) -> Job | None:
         """Returns the job when it has ended, or None if Slurm does not know it any more.
@@ -125,6 +126,7 @@ class Watch:
             now = time.monotonic()
             if self._signals and cancelled < 0:
                 cancelled, asked = now, -float("inf")
+                self.at_signal = self.last.describe() if self.last else "not seen yet"
                 self._cancel()
             if now - asked >= (self._poll_s if cancelled < 0 else _TICK_S):
                 asked = now
