@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What a job needs of the submitting shell. Else SBATCH_PARTITION and its like would overrule the
 # script, and SLURM_* of a job that submits this one would contradict it.
-_KEPT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SLURM_CONF", "USER")
+_KEPT = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "R1_TRACEBACK", "SLURM_CONF", "USER")
 _ENDED = {
     "BOOT_FAIL",
     "CANCELLED",
