@@ -59,7 +59,6 @@ class Job:
     nodes: str
     status: int
     restarts: int
-    batch_host: str
 
     @property
     def has_ended(self) -> bool:
@@ -132,7 +131,6 @@ def parse_job(text: str) -> Job:
         nodes=found.get("NodeList", ""),
         status=int(status) or (128 + int(number) if int(number) else 0),  # as shells say it
         restarts=int(found.get("Restarts", "0")),
-        batch_host=found.get("BatchHost", ""),
     )
 
 

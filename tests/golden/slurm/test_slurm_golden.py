@@ -72,7 +72,7 @@ def test_script_passes_shellcheck(name: str) -> None:
     if command is None:
         pytest.skip("shellcheck not found: run .ci/install-packages as root")
     # SC1091: what a site's own lines read is not here.
-    call = [command, "--exclude=SC1091", FOLDER / name]
+    call = [command, "--exclude=SC1091", str(FOLDER / name)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("", 0)
 

@@ -63,7 +63,7 @@ class Script:
         if restarts:
             env["SLURM_RESTART_COUNT"] = str(restarts)
         with (self.folder / "log").open("wb") as log:
-            command = ["bash", self.folder / "script.sh"]
+            command = ["bash", str(self.folder / "script.sh")]
             return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
 
     def wait_for(self, text: str) -> None:

@@ -1,0 +1,49 @@
+"""What a user sees of a job's log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages._launch.watch import Screen
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_log_is_shown_once_as_it_grows(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "7.log"
+    screen = Screen("grpo", log, skip=False)
+    screen.show_log()
+    log.write_bytes("é".encode()[:1])
+    screen.show_log()
+    log.write_bytes("é\nb\n".encode())
+    screen.show_log()
+    screen.show_log()
+    assert capfd.readouterr() == ("é\nb\n", "")
+
+
+def test_long_log_of_a_job_that_is_found_is_shown_from_near_its_end(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "7.log"
+    log.write_text("".join(f"line {n}\n" for n in range(10000)), encoding="utf-8")
+    screen = Screen("grpo", log, skip=True)
+    screen.show_log()
+    shown = capfd.readouterr().out
+    assert len(shown) == 4000
+    assert shown.endswith("line 9998\nline 9999\n")
+
+
+def test_state_is_said_again_only_when_it_changes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    screen = Screen("grpo", tmp_path / "7.log", skip=False)
+    for text in ("job 7 is PENDING", "job 7 is PENDING", "job 7 is RUNNING on n1"):
+        screen.show_state(text)
+    screen.say("done")
+    assert capfd.readouterr().err.splitlines() == [
+        "job 7 is PENDING",
+        "job 7 is RUNNING on n1",
+        "rederive: grpo: done",
+    ]
