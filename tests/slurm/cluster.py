@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PARTITION = "hopper"
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -123,21 +123,31 @@ class Cluster:
         """Returns the ids of the jobs that wait or run."""
         return self.call("squeue", "--noheader", "--format=%i").split()
 
-    def wait(self, job: str, *states: str, timeout_s: float = WAIT_S) -> dict[str, str]:
-        """Returns what Slurm says of the job as soon as it is in one of the states."""
-        deadline = time.monotonic() + timeout_s
-        while (found := self.show(job))["JobState"] not in (states or ENDED):
-            assert found["JobState"] not in ENDED, found
-            assert time.monotonic() < deadline, found
-            time.sleep(POLL_S)
+    def wait(self, job: str, *states: str) -> dict[str, str]:
+        """Returns what Slurm says of the job once it is in one of the states, or has ended."""
+        found = {}
+
+        def is_there() -> bool:
+            found.update(self.show(job))
+            return found["JobState"] in (states or ENDED)
+
+        self.wait_until(is_there, job)
         return found
 
-    def wait_for_log(self, job: str, text: str, timeout_s: float = WAIT_S) -> None:
+    def wait_for_log(self, job: str, text: str) -> None:
         """Waits until the job has printed the text."""
-        deadline = time.monotonic() + timeout_s
-        while text not in (self.log(job) if (self.folder / f"job-{job}.log").exists() else ""):
+        log = self.folder / f"job-{job}.log"
+        self.wait_until(lambda: log.exists() and text in self.log(job), job)
+
+    def wait_until(self, is_so: Callable[[], bool], job: str) -> None:
+        """Waits until something is so that the job does, and fails if it has ended without."""
+        deadline = time.monotonic() + WAIT_S
+        has_ended = False
+        while not is_so():
+            assert not has_ended, self.show(job)
             assert time.monotonic() < deadline, self.show(job)
             time.sleep(POLL_S)
+            has_ended = self.show(job)["JobState"] in ENDED  # once more: it may be so by now
 
     def fail_node(self, node: str) -> None:
         """Ends a node as a loss of power does: its slurmd, its steps, and all that ran in them.
@@ -150,6 +160,12 @@ class Cluster:
         daemon.kill()
         daemon.wait()
         self.call("scontrol", "update", f"nodename={node}", "state=DOWN", "reason=test")
+
+    def stop_controller(self) -> None:
+        """Stops slurmctld, as for an update; `start` it again, and it knows all jobs."""
+        daemon = self.daemons.pop("slurmctld")
+        daemon.terminate()
+        daemon.wait()
 
     def restore_node(self, node: str) -> None:
         """Starts a node that failed, and waits until it takes jobs."""

@@ -28,7 +28,6 @@ def _no_jobs_left(cluster: Cluster) -> Iterator[None]:
     yield
     left = cluster.jobs()
     if left:
-        cluster.call("scancel", "--signal=KILL", "--full", *left)
         cluster.call("scancel", *left)
         for job in left:
             cluster.wait(job)
