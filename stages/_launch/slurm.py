@@ -147,8 +147,10 @@ def list_broken(nodes: str) -> list[str]:
 
 
 def exclude(job: str, nodes: list[str]) -> None:
-    """Keeps a waiting job away from the nodes."""
-    _call(["scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join(nodes)}"])
+    """Keeps a waiting job away from the nodes, and from those that it was to avoid before."""
+    found = re.search(r"\bExcNodeList=(\S+)", _call(["scontrol", "--oneliner", "show", "job", job]))
+    before = [] if found is None or found[1] == "(null)" else [found[1]]
+    _call(["scontrol", "update", f"JobId={job}", f"ExcNodeList={','.join([*before, *nodes])}"])
 
 
 def _call(command: list[str], env: dict[str, str] | None = None) -> str:
