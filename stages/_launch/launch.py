@@ -166,6 +166,8 @@ def _judge(watch: Watch, folder: Path, screen: Screen, signals: Signals) -> int:
     if job.state == "COMPLETED" and status == 0:
         return 0
     remedy = _REMEDIES.get(job.state, f"what it said is above and in {folder}/{job.id}.log")
+    if job.state == "FAILED" and not _status_file(folder, job).exists():
+        remedy = "it left no status: see whether the node can read and write the site's work_dir"
     screen.say(f"job {job.id} is {_explain(job)}, with status {status}: {remedy}")
     return status or 1
 
@@ -176,9 +178,14 @@ def _explain(job: Job) -> str:
     return f"{job.state}{where}" + (f" ({job.reason})" if job.reason else "")
 
 
+def _status_file(folder: Path, job: Job) -> Path:
+    """Returns where the job's script writes its exit status."""
+    return folder / f"{job.id}.{job.restarts}.status"
+
+
 def _wait_for_status(folder: Path, job: Job) -> int:
     """Returns the status that the job's script has written, or Slurm's if there is none."""
-    path = folder / f"{job.id}.{job.restarts}.status"
+    path = _status_file(folder, job)
     deadline = time.monotonic() + (_VISIBLE_S if job.state == "COMPLETED" else 1)
     while not path.exists():
         if time.monotonic() > deadline:

@@ -59,6 +59,11 @@ def render(stage: str, cell: dict[str, str], site: SlurmSite, resources: Resourc
             f"signal_before_end_s is {site.signal_before_end_s}, and {stage} has {resources.time} "
             f"in all: lower the one in the site's file, or raise the other in slurm/resources.yaml"
         )
+    if "%" in str(site.work_dir):
+        raise ValueError(
+            f"work_dir: {site.work_dir!r} holds a %, which Slurm replaces in the log's path: move "
+            f"the repository"
+        )
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,

@@ -161,6 +161,7 @@ def test_image_with_another_digest_is_refused_before_anything_runs(
         ({"options": ["touch pwned"]}, "options: 'touch pwned' must begin with -"),
         ({"options": ["--a\n#SBATCH --b"]}, "options holds a control character"),
         ({"work_dir": "/a\u2028b"}, "work_dir holds a control character"),
+        ({"work_dir": "/a%jb"}, "work_dir: '/a%jb' holds a %, which Slurm replaces"),
         ({"job_name_prefix": "a b"}, "job_name_prefix may hold letters, digits"),
         ({"setup": ["true\nfalse"]}, "setup holds a control character"),
         ({"environment": {"A=$(x)": "b"}}, "environment: 'A=$(x)' is no name of"),
