@@ -36,8 +36,7 @@ START_S, STOP_S, WAIT_S, POLL_S = 30, 15, 60, 0.1
 # Short intervals, since a test waits for each of them:
 # - cred_expire: a job that is requeued waits as long; 120 s by default, and 5 s at least;
 # - KillWait: from SIGTERM to SIGKILL at a time limit or scancel;
-# - bf_interval, sched_interval: from the end of one job to the start of the next;
-# - SlurmdTimeout: until a node that does not answer is DOWN.
+# - bf_interval, sched_interval: from the end of one job to the start of the next.
 CONF = """\
 ClusterName=rederive
 SlurmctldHost={host}(127.0.0.1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import textwrap
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.demo import make_demo, write_stage
-from tests.slurm.launching import add_site, jobs_of, launch, set_needs
+from tests.slurm.launching import Launch, add_site, jobs_of, launch, set_needs
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
@@ -185,28 +187,6 @@ def test_preflight_stops_a_job_without_its_gpus(cluster: Cluster, demo: Path) ->
     assert "gpus_per_node is 3, and" in launched.text()
 
 
-def test_lost_node_is_replaced_by_another(cluster: Cluster, demo: Path) -> None:
-    body = """
-    (work / f"{os.environ['SLURMD_NODENAME']}").touch()
-    print("the stage has begun", flush=True)
-    while len(list(work.iterdir())) < 2:
-        time.sleep(0.1)
-    (out / "nodes").write_text(" ".join(sorted(path.name for path in work.iterdir())))
-    return {"demo": {}}
-    """
-    write_stage(demo, body)
-    launched = launch(cluster, demo, "demo")
-    launched.wait_for("the stage has begun")
-    cluster.fail_node("node1")
-    try:
-        assert launched.finish() == 0, launched.text()
-    finally:
-        cluster.restore_node("node1")
-    assert (demo / "artifacts/demo/nodes").read_text() == "node1 node2"
-    (job,) = jobs_of(cluster, demo)
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
-
-
 def test_scheduler_that_is_restarted_meanwhile_changes_nothing(
     cluster: Cluster, demo: Path
 ) -> None:
@@ -236,28 +216,27 @@ def test_job_that_somebody_cancels_is_an_error(cluster: Cluster, demo: Path) -> 
     assert "somebody has cancelled it" in last
 
 
-def test_experiments_in_two_clones_run_at_once(cluster: Cluster, tmp_path: Path) -> None:
-    """Each ends only when it has seen the other."""
-    meeting = tmp_path / "meeting"
-    meeting.mkdir()
-    body = f"""
-    import pathlib
-    meeting = pathlib.Path({str(meeting)!r})
-    (meeting / str(params.size)).touch()
-    while len(list(meeting.iterdir())) < 2:
-        time.sleep(0.1)
-    """
-    repos = []
-    for size in (3, 4):
-        repo = tmp_path / str(size) / "repo"
-        make_demo(repo)
-        add_site(repo, job_name_prefix=f"{tmp_path.name}-")
-        set_needs(repo, "demo", gpus_per_node=8)
-        write_stage(repo, textwrap.dedent(body) + PASSES)
-        (repo / "params.yaml").write_text(f"demo:\n  size: {size}\n")
-        repos.append(repo)
-    launches = [launch(cluster, repo, "demo") for repo in repos]
-    for launched in launches:
-        assert launched.finish() == 0, launched.text()
-    found = [(repo / "metrics/demo.json").read_text() for repo in repos]
-    assert found == ['{\n "n": 3\n}\n', '{\n "n": 4\n}\n']
+def test_ctrl_c_on_dvc_cancels_the_job(cluster: Cluster, demo: Path) -> None:
+    """A terminal sends it to DVC and to the launcher at once."""
+    write_stage(demo, WAITS)
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    subprocess.run([dvc, "init", "--no-scm", "--quiet"], cwd=demo, check=True)
+    shown = demo.parent / "shown"
+    path = f"{Path(dvc).parent}:{cluster.env['PATH']}"
+    with shown.open("wb") as file:
+        process = subprocess.Popen(
+            [dvc, "repro"],
+            cwd=demo,
+            env=cluster.env | {"R1_SITE": "test", "PATH": path},
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    launched = Launch(process, shown)
+    launched.wait_for("the stage has begun")
+    os.killpg(process.pid, signal.SIGINT)
+    assert launched.finish() != 0
+    (job,) = jobs_of(cluster, demo)
+    assert job["JobState"] == "CANCELLED"
+    assert "exited with 130" in launched.text()
+    assert not (demo / "artifacts/demo").exists()
