@@ -26,6 +26,7 @@ trap 'echo terminated; exit 143' TERM
 echo begun
 for _ in {1..300}; do sleep 0.1; done
 """
+GOES_WHEN_TOLD = '[ -e go ] && [ -n "$ending" ] && exit 143; sleep 0.1'
 
 
 class Script:
@@ -106,11 +107,15 @@ def test_missing_python_names_it(tmp_path: Path) -> None:
 
 
 def test_warning_ends_the_stage_once_and_queues_the_job_again(tmp_path: Path) -> None:
-    script = Script(tmp_path, WAITS)
+    body = WAITS.replace("exit 143", "ending=1").replace("sleep 0.1", GOES_WHEN_TOLD)
+    script = Script(tmp_path, body)
     process = script.start(restarts=2)
     script.wait_for("begun")
     for _ in range(3):
         process.send_signal(signal.SIGUSR1)
+        script.wait_for("terminated")
+        time.sleep(0.2)
+    (tmp_path / "go").touch()
     assert process.wait(timeout=30) == 143
     assert script.log().splitlines() == [
         "begun",
@@ -162,7 +167,7 @@ def test_stage_that_ends_by_itself_after_the_warning_keeps_its_status(
 
 
 def test_warning_before_the_stage_begins_does_not_begin_it(tmp_path: Path) -> None:
-    script = Script(tmp_path, 'echo "$3"; sleep 1')
+    script = Script(tmp_path, 'trap "" TERM; echo "$3"; sleep 1')
     process = script.start()
     script.wait_for("preflight")
     process.send_signal(signal.SIGUSR1)
