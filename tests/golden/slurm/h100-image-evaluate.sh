@@ -89,7 +89,7 @@ run_stage() {
     unset TMPDIR # the image's /tmp lies there
     local name python=(apptainer exec --containall --nv --workdir "$scratch" --pwd /shared/rederive
         --bind /shared/rederive --bind /shared/data:/data:ro --bind /shared/cache /shared/images/train.sif python3)
-    for name in $(compgen -e | grep -E '^(SLURM_|R1_|CUDA_VISIBLE_DEVICES$|MASTER_ADDR$|MASTER_PORT$)') NCCL_SOCKET_IFNAME NCCL_DEBUG; do
+    for name in $(compgen -e | grep -E '^(SLURMD?_|R1_|CUDA_VISIBLE_DEVICES$|MASTER_ADDR$|MASTER_PORT$)') NCCL_SOCKET_IFNAME NCCL_DEBUG; do
         export "APPTAINERENV_$name=${!name-}"
     done
     "${python[@]}" -m stages preflight evaluate --model sft --task arithmetic \
