@@ -88,7 +88,7 @@ def _cell_of(options: argparse.Namespace) -> dict[str, str]:
 
 
 def _run(stage: str, cell: dict[str, str], *, is_launch: bool) -> int:
-    if not is_launch or os.environ.get("R1_SITE", "local") == "local":
+    if not is_launch or (os.environ.get("R1_SITE") or "local") == "local":
         return run_stage(stage, cell)
     from stages._launch.launch import launch  # noqa: PLC0415 - needed at other sites only
 

@@ -44,7 +44,7 @@ def launch(stage: str, cell: dict[str, str]) -> int:
     one line on stderr, if it could not run or its result must not be used.
     """
     try:
-        site = load_site(os.environ.get("R1_SITE", "local"))
+        site = load_site(os.environ.get("R1_SITE") or "local")
         if isinstance(site, LocalSite):
             return run_stage(stage, cell)
         name_of(stage, cell)
@@ -65,7 +65,7 @@ def render_job(stage: str, cell: dict[str, str]) -> str:
     Raises:
         ValueError: R1_SITE names no site of kind slurm, or a value of its file is wrong.
     """
-    name = os.environ.get("R1_SITE", "local")
+    name = os.environ.get("R1_SITE") or "local"
     site = load_site(name)
     if not isinstance(site, SlurmSite):
         raise ValueError(  # noqa: TRY004 - the user's value, not an argument's type

@@ -11,7 +11,7 @@ from stages._launch.site import read_strictly
 
 RESOURCES = Path("slurm/resources.yaml")
 _TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)")
-_MEMORY = re.compile(r"[1-9]\d*[MGT]")
+_MEMORY = re.compile(r"0|[1-9]\d*[MGT]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,9 @@ class Resources:
             if not least <= getattr(self, key) <= most:
                 raise ValueError(f"{key} must be from {least} to {most}, not {getattr(self, key)}")
         if not _MEMORY.fullmatch(self.mem):
-            raise ValueError(f"mem must be a number with M, G or T per node, not {self.mem!r}")
+            raise ValueError(
+                f"mem must be a number with M, G or T per node, or 0 for all, not {self.mem!r}"
+            )
         if not _TIME.fullmatch(self.time) or not self.time_s:
             raise ValueError(f"time must be HH:MM:SS or DAYS-HH:MM:SS above 0, not {self.time!r}")
 

@@ -88,7 +88,11 @@ def submit(script: Path, key: str, pass_environment: list[str]) -> str:
     env = {name: value for name, value in os.environ.items() if name in names}
     # The job gets exactly these.
     command = ["sbatch", "--parsable", "--export=ALL", f"--comment={key}", str(script)]
-    return _call(command, env).strip().partition(";")[0]
+    answer = _call(command, env)
+    job = (answer.split() or [""])[-1].partition(";")[0]  # the last of it: sites greet before
+    if not job.isdecimal():
+        raise SchedulerError(f"sbatch gave no job's id, but {' '.join(answer.split())!r}")
+    return job
 
 
 def find_by_key(key: str) -> str | None:

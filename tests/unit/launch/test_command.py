@@ -69,7 +69,7 @@ def test_no_script_without_a_site_that_has_scripts() -> None:
     )
 
 
-@pytest.mark.parametrize("site", [{}, {"R1_SITE": "local"}, {"R1_SITE": "here"}])
+@pytest.mark.parametrize("site", [{}, {"R1_SITE": ""}, {"R1_SITE": "local"}, {"R1_SITE": "here"}])
 def test_local_sites_run_the_stage_in_this_process(demo: Path, site: dict[str, str]) -> None:
     done = call(demo, "run", "demo", **site)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

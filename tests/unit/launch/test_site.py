@@ -142,7 +142,10 @@ def test_time_is_read_as_slurm_reads_it(time: str, seconds: int) -> None:
     [
         ({"grpo.node": 1}, "resources.grpo: unknown key 'node': did you mean 'nodes'?"),
         ({"grpo.mem": ...}, "resources.grpo: 'mem' is missing"),
-        ({"grpo.mem": "12 GB"}, "mem must be a number with M, G or T per node, not '12 GB'"),
+        (
+            {"grpo.mem": "12 GB"},
+            "mem must be a number with M, G or T per node, or 0 for all, not",
+        ),
         ({"grpo.time": "90"}, "time must be HH:MM:SS or DAYS-HH:MM:SS above 0, not '90'"),
         ({"grpo.time": "00:00:00"}, "time must be HH:MM:SS or DAYS-HH:MM:SS above 0"),
         ({"grpo.nodes": 0}, "nodes must be from 1 to 4096, not 0"),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages._launch.watch import Screen
+
+ROOT = Path(__file__).parents[3]
 
 if TYPE_CHECKING:
     import pytest
@@ -47,3 +53,30 @@ def test_state_is_said_again_only_when_it_changes(
         "job 7 is RUNNING on n1",
         "rederive: grpo: done",
     ]
+
+
+def test_terminal_has_one_line_about_the_state_and_the_log_above_it(tmp_path: Path) -> None:
+    log = tmp_path / "7.log"
+    code = f"""
+from pathlib import Path
+from stages._launch.watch import Screen
+screen = Screen("grpo", Path({str(log)!r}), skip=False)
+screen.show_state("job 7 is PENDING")
+screen.show_state("job 7 is RUNNING on n1")
+Path({str(log)!r}).write_text("a\\nb\\n")
+screen.show_log()
+screen.show_state("job 7 is RUNNING on n1")
+screen.say("done")
+"""
+    terminal, other_end = pty.openpty()
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, stdout=other_end, stderr=other_end, check=False)
+    os.close(other_end)
+    shown = os.read(terminal, 10000).decode()
+    os.close(terminal)
+    assert done.returncode == 0
+    erase = "\r\x1b[K"
+    assert shown == (
+        f"{erase}job 7 is PENDING, 0:00{erase}job 7 is RUNNING on n1, 0:00{erase}a\r\nb\r\n"
+        f"{erase}job 7 is RUNNING on n1, 0:00{erase}rederive: grpo: done\r\n"
+    )
