@@ -105,6 +105,29 @@ def test_machine_without_slurm_is_one_line(demo: Path) -> None:
     )
 
 
+def test_job_is_not_submitted_again_when_slurms_answer_got_lost(demo: Path) -> None:
+    """What a busy Slurm says; it may have taken the job all the same, and then knows its key."""
+    said = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    programs = {
+        "sbatch": f'echo "$@" >>{demo}/sbatch; echo "{said}" >&2; exit 1',
+        "squeue": f"sed -E 's/.*--comment=([0-9a-f]+) .*/5 \\1/' {demo}/sbatch",
+        "scontrol": f"echo 7 >{demo}/work/jobs/demo/5.0.status; "
+        "echo JobId=5 JobState=FAILED Reason=NonZeroExitCode ExitCode=7:0 Restarts=0 NodeList=n1",
+    }
+    (demo / "bin").mkdir()
+    for name, body in programs.items():
+        path = demo / "bin" / name
+        path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        path.chmod(0o755)
+    done = call(demo, "run", "demo", R1_SITE="example", PATH=f"{demo}/bin:/usr/bin:/bin")
+    assert done.returncode == 7
+    assert done.stderr.splitlines()[0] == ("rederive: demo: submitted job 5, log work/jobs/demo/")
+    assert len((demo / "sbatch").read_text(encoding="utf-8").splitlines()) == 1
+    (demo / "bin/squeue").write_text("#!/bin/sh\n", encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="example", PATH=f"{demo}/bin:/usr/bin:/bin")
+    assert (done.returncode, done.stderr) == (1, f"rederive: demo: sbatch says: {said}\n")
+
+
 def test_several_nodes_are_refused_where_stages_compute_on_one(demo: Path) -> None:
     path = demo / "slurm/resources.yaml"
     text = path.read_text(encoding="utf-8").replace('"nodes": 1', '"nodes": 2')
