@@ -40,11 +40,14 @@ clean_up() {
     [ -z "$scratch" ] || rm -rf -- "$scratch"
 }
 
-# Runs a command and returns its status, whatever signals arrive meanwhile.
+# Runs a command and returns its status, whatever signals arrive meanwhile. SIGTERM is Slurm's, which
+# sends it to the command, too; a trap for it would make bash 5.2 lose the status of a command that
+# ends at the same moment, and an ignored signal would be ignored by the command.
 supervise() {
     local status
     "$@" &
     child=$!
+    trap '' TERM
     [ -z "$stopping" ] || forward
     while :; do
         signalled=
@@ -87,7 +90,7 @@ run_stage() {
 
 trap finish EXIT
 trap stop USR1
-trap 'signalled=1' TERM # scancel's, which reaches the stage without us
+trap : TERM
 cd /shared/rederive || exit 1
 export NCCL_DEBUG=WARN
 set -uo pipefail

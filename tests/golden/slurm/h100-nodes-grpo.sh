@@ -45,11 +45,14 @@ clean_up() {
     [ -z "$scratch" ] || rm -rf -- "$scratch"
 }
 
-# Runs a command and returns its status, whatever signals arrive meanwhile.
+# Runs a command and returns its status, whatever signals arrive meanwhile. SIGTERM is Slurm's, which
+# sends it to the command, too; a trap for it would make bash 5.2 lose the status of a command that
+# ends at the same moment, and an ignored signal would be ignored by the command.
 supervise() {
     local status
     "$@" &
     child=$!
+    trap '' TERM
     [ -z "$stopping" ] || forward
     while :; do
         signalled=
@@ -92,7 +95,7 @@ run_stage() {
 
 trap finish EXIT
 trap stop USR1
-trap 'signalled=1' TERM # scancel's, which reaches the stage without us
+trap : TERM
 cd /shared/rederive || exit 1
 source /etc/profile.d/lmod.sh
 module load cuda/13.0 ||
@@ -115,7 +118,7 @@ run_task() {
     child='' signalled='' stopping='' forwarded='' scratch=''
     trap clean_up EXIT
     trap stop WINCH
-    trap 'signalled=1' TERM
+    trap : TERM
     set -uo pipefail
     export R1_NODE_RANK=$SLURM_NODEID R1_NUM_NODES=$SLURM_JOB_NUM_NODES
     end_stage() {

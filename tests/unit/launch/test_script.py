@@ -65,7 +65,9 @@ class Script:
             env["SLURM_RESTART_COUNT"] = str(restarts)
         with (self.folder / "log").open("wb") as log:
             command = ["bash", str(self.folder / "script.sh")]
-            return subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     def wait_for(self, text: str) -> None:
         deadline = time.monotonic() + 30
@@ -186,6 +188,20 @@ def test_cancelling_waits_for_the_stage_and_queues_nothing(tmp_path: Path) -> No
     assert process.wait(timeout=30) == 143
     assert script.log() == "begun\nterminated\n"
     assert script.statuses() == {"7.0.status": "143\n"}
+
+
+def test_status_of_a_stage_that_ends_as_slurm_ends_the_script_is_not_lost(tmp_path: Path) -> None:
+    """Slurm signals all processes of a job at once, and bash 5.2 then may not know the status."""
+    body = WAITS.replace("exit 143", "exit 7").replace("for _ in {1..300}; do sleep", "while sleep")
+    script = Script(tmp_path, body.replace("0.1; done", "0.01; do :; done"))
+    found = []
+    for _ in range(20):
+        process = script.start()
+        script.wait_for("begun")
+        os.killpg(process.pid, signal.SIGTERM)
+        found.append(process.wait(timeout=30))
+    assert found == [7] * 20
+    assert script.statuses() == {"7.0.status": "7\n"}
 
 
 def test_setup_modules_and_environment_come_in_this_order(tmp_path: Path) -> None:
