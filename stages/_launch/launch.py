@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
+import shutil
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages._contract import params
 from stages._contract.artifacts import write_json, write_whole
@@ -15,7 +15,7 @@ from stages._contract.run import PARAMS, run_stage
 from stages._launch import slurm
 from stages._launch.apptainer import replace_process
 from stages._launch.deps import find_changes, hash_deps, key_of
-from stages._launch.render import JOBS, arguments_of, name_of, render
+from stages._launch.render import JOBS, arguments_of, list_outputs, name_of, render
 from stages._launch.resources import load_resources
 from stages._launch.site import ApptainerSite, LocalSite, SlurmSite, load_site
 from stages._launch.watch import Screen, Signals, Watch, noted_signals
@@ -52,6 +52,9 @@ def launch(stage: str, cell: dict[str, str]) -> int:
         if isinstance(site, ApptainerSite):
             return replace_process(site, ["exec", *arguments_of(stage, cell)])
         return _run_job(stage, cell, site)
+    except KeyboardInterrupt:  # while files were hashed: a job notes its signals
+        print(f"rederive: {stage}: interrupted", file=sys.stderr)  # noqa: T201 - as below
+        return 130
     except (ValueError, FileNotFoundError) as error:
         if os.environ.get("R1_TRACEBACK"):
             raise
@@ -89,24 +92,27 @@ def _run_job(stage: str, cell: dict[str, str], site: SlurmSite) -> int:
     assert site.work_dir, "load_site has filled it in"
     key = key_of(stage, cell, digests, site.work_dir)
     with noted_signals() as signals:
-        job_id = _find_live(folder, name, key)
-        while True:
-            is_found = job_id is not None
-            if signals:
-                return signals.status
-            job_id = job_id or _submit(folder, script, key, site)
-            screen = Screen(name, folder / f"{job_id}.log", skip=is_found)
+        job_id, is_live = _find_job(folder, name, key)
+        is_found = job_id is not None
+        if signals:
+            return signals.status
+        job_id = job_id or _submit(folder, script, key, site)
+        screen = Screen(name, folder / f"{job_id}.log", skip=is_found)
+        if is_found and not is_live:
+            screen.say(f"job {job_id} has done this while nobody watched it: taking its result")
+        else:
             screen.say(f"{'watching' if is_found else 'submitted'} job {job_id}, log {folder}/")
             watch = Watch(job_id, site.poll_s, screen, signals)
             status = _judge(watch, folder, screen, signals)
-            if status or not is_found or not _list_missing(stage, cell):
-                break
-            job_id = None  # it had published before DVC removed the outputs for this run
-    return status or _check_result(stage, cell, digests, job_id)
+            if status:
+                return status
+    return _take_result(stage, cell, digests, job_id, folder / f"{job_id}.kept")
 
 
-def _find_live(folder: Path, name: str, key: str) -> str | None:
-    """Returns the id of this very job if it waits or runs, from a launcher that was killed.
+def _find_job(folder: Path, name: str, key: str) -> tuple[str | None, bool]:
+    """Returns the id of the job that a killed launcher has left for this, and whether it lives.
+
+    There is none if it ended without a result.
 
     Raises:
         ValueError: a job for other parameters or code is there, and would write the same outputs.
@@ -114,22 +120,25 @@ def _find_live(folder: Path, name: str, key: str) -> str | None:
     try:
         record = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return None, False
     # Without an id, the launcher was killed while it submitted.
     job_id: str | None = record["job"] or slurm.find_by_key(record["key"])
     job = slurm.look(job_id) if job_id else None
     if job is None or job.has_ended:
-        return None
+        is_kept = (folder / f"{job_id}.kept").is_dir() and _last_status(folder, job_id) == 0
+        return (job_id if is_kept and record["key"] == key else None), False
     if record["key"] != key:
         raise ValueError(
             f"job {job.id} is {job.describe()} for {name} with other parameters, data or code, and "
             f"writes the same files: wait for its end, or `scancel {job.id}`, and run again"
         )
-    return job.id
+    return job.id, True
 
 
 def _submit(folder: Path, script: str, key: str, site: SlurmSite) -> str:
     """Returns the id of a new job."""
+    for kept in folder.glob("*.kept"):  # of other jobs
+        shutil.rmtree(kept)
     path = folder / "script.sh"
     with write_whole(path) as file:
         file.write(script)
@@ -138,7 +147,8 @@ def _submit(folder: Path, script: str, key: str, site: SlurmSite) -> str:
         job_id = slurm.submit(path, key, site.pass_environment)
     except slurm.SchedulerError as error:
         # Slurm may have taken the job, and its answer got lost.
-        found = slurm.find_by_key(key) if "timed out" in str(error) else None
+        is_silent = "timed out" in str(error) or "did not answer" in str(error)
+        found = slurm.find_by_key(key) if is_silent else None
         if found is None:
             raise
         job_id = found
@@ -199,16 +209,20 @@ def _wait_for_status(folder: Path, job: Job) -> int:
     return int(path.read_text(encoding="utf-8"))
 
 
+def _last_status(folder: Path, job_id: str | None) -> int | None:
+    """Returns the status of the job's last start, or None if none has left one."""
+    files = {int(path.suffixes[-2][1:]): path for path in folder.glob(f"{job_id}.*.status")}
+    return int(files[max(files)].read_text(encoding="utf-8")) if files else None
+
+
 def _judge_forgotten(watch: Watch, folder: Path, screen: Screen) -> int:
     """Returns the status that a job has left that Slurm does not know any more."""
-    job_id, restarts = watch.job_id, watch.last.restarts if watch.last else 0
-    for number in range(restarts + 10, restarts - 1, -1):  # it may have started again unseen
-        path = folder / f"{job_id}.{number}.status"
-        if path.exists():
-            status = int(path.read_text(encoding="utf-8"))
-            if status:
-                screen.say(f"job {job_id} ended with status {status}; see {folder}/{job_id}.log")
-            return status
+    job_id = watch.job_id
+    status = _last_status(folder, job_id)
+    if status:
+        screen.say(f"job {job_id} ended with status {status}; see {folder}/{job_id}.log")
+    if status is not None:
+        return status
     seen = f", last seen {watch.last.describe()}" if watch.last else ""
     raise ValueError(
         f"Slurm does not know job {job_id} any more{seen}, and it left no status: see "
@@ -216,21 +230,25 @@ def _judge_forgotten(watch: Watch, folder: Path, screen: Screen) -> int:
     )
 
 
-def _list_missing(stage: str, cell: dict[str, str]) -> list[Path]:
-    """Returns the outputs and metrics that the cell should have and has not."""
-    declared: Any = importlib.import_module(f"stages.{stage}.params")
-    wanted = [declared.out(**cell), *declared.metrics(**cell).values()]
-    return [path for path in wanted if not path.exists()]
-
-
-def _check_result(stage: str, cell: dict[str, str], before: dict[str, str], job_id: str) -> int:
+def _take_result(
+    stage: str, cell: dict[str, str], before: dict[str, str], job_id: str, kept: Path
+) -> int:
     """Returns 0 if the job's result is there and belongs to what it is recorded under.
 
     Raises:
         ValueError: it is not there, or something that it depends on has changed meanwhile.
     """
-    missing = _list_missing(stage, cell)
+    outputs = list_outputs(stage, cell)
+    if not all(path.exists() for path in outputs) and kept.is_dir():
+        for path in kept.rglob("*"):
+            target = path.relative_to(kept)
+            if path.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.unlink(missing_ok=True)
+                target.hardlink_to(path)  # and not moved: this may be interrupted
+    missing = [path for path in outputs if not path.exists()]
     if missing:
+        shutil.rmtree(kept, ignore_errors=True)  # not to be taken again
         raise ValueError(
             f"job {job_id} has succeeded, and {missing[0]} is not seen here: the repository must "
             f"lie on a filesystem that all nodes share"
@@ -242,4 +260,5 @@ def _check_result(stage: str, cell: dict[str, str], before: dict[str, str], job_
             f"{changes[0]}{more} changed while job {job_id} ran, so its result belongs to neither "
             f"version: run again, and work in another clone or worktree meanwhile"
         )
+    shutil.rmtree(kept, ignore_errors=True)  # the outputs are links to the same files
     return 0

@@ -6,11 +6,12 @@ What Slurm reads (#SBATCH lines) and what the shell reads (everything else) are 
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -46,6 +47,12 @@ def arguments_of(stage: str, cell: dict[str, str]) -> list[str]:
     return [stage, *(word for key, value in cell.items() for word in (f"--{key}", value))]
 
 
+def list_outputs(stage: str, cell: dict[str, str]) -> list[Path]:
+    """Returns the folder and the metrics' files that the cell writes."""
+    declared: Any = importlib.import_module(f"stages.{stage}.params")
+    return [declared.out(**cell), *declared.metrics(**cell).values()]
+
+
 def render(stage: str, cell: dict[str, str], site: SlurmSite, resources: Resources) -> str:
     """Returns the script that runs the stage's cell on the site.
 
@@ -77,6 +84,7 @@ def render(stage: str, cell: dict[str, str], site: SlurmSite, resources: Resourc
     return environment.get_template(f"{kind}.sbatch.j2").render(
         name=name,
         jobs=(JOBS / name).as_posix(),
+        outputs=[path.as_posix() for path in list_outputs(stage, cell)],
         arguments=arguments_of(stage, cell),
         site=site,
         resources=asdict(resources),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,47 @@ def test_job_whose_id_got_lost_is_found_by_its_key(cluster: Cluster, demo: Path)
     let_go(demo)
     assert again.finish() == 0, again.text()
     assert [job["JobId"] for job in jobs_of(cluster, demo)] == [content["job"]]
+
+
+def test_result_of_a_job_that_ended_while_nobody_watched_is_taken(
+    cluster: Cluster, demo: Path
+) -> None:
+    """As after a night in which the login node was restarted; DVC removes outputs before a run."""
+    launched = launch(cluster, demo, "demo")
+    launched.wait_for("the stage has begun")
+    launched.stop(signal.SIGKILL)
+    let_go(demo)
+    (job,) = jobs_of(cluster, demo)
+    cluster.wait(job["JobId"])
+    manifest = (demo / "runs/demo.json").read_text(encoding="utf-8")
+    for name in ("artifacts", "metrics", "runs"):
+        shutil.rmtree(demo / name)
+    again = launch(cluster, demo, "demo")
+    assert again.finish() == 0, again.text()
+    assert f"job {job['JobId']} has done this while nobody watched it" in again.text()
+    assert len(jobs_of(cluster, demo)) == 1
+    assert (demo / "artifacts/demo/a").read_text(encoding="utf-8") == "1"
+    assert (demo / "metrics/demo.json").read_text(encoding="utf-8") == '{\n "n": 3\n}\n'
+    assert (demo / "runs/demo.json").read_text(encoding="utf-8") == manifest
+    # Once: what is asked for again is computed again, e.g. by `dvc repro --force`.
+    write_stage(demo, WAITS.replace("while not", "while False and not"))
+    assert launch(cluster, demo, "demo").finish() == 0
+    assert launch(cluster, demo, "demo").finish() == 0
+    assert len(jobs_of(cluster, demo)) == 3
+    assert list(demo.glob("work/jobs/demo/*.kept")) == []
+
+
+def test_result_for_other_data_is_not_taken(cluster: Cluster, demo: Path) -> None:
+    launched = launch(cluster, demo, "demo")
+    launched.wait_for("the stage has begun")
+    launched.stop(signal.SIGKILL)
+    let_go(demo)
+    (job,) = jobs_of(cluster, demo)
+    cluster.wait(job["JobId"])
+    write_stage(demo, PASSES.replace('"1"', '"2"'))
+    assert launch(cluster, demo, "demo").finish() == 0
+    assert len(jobs_of(cluster, demo)) == 2
+    assert (demo / "artifacts/demo/a").read_text(encoding="utf-8") == "2"
 
 
 def test_job_that_would_wait_for_ever_is_cancelled_with_the_reason(

@@ -21,6 +21,7 @@
 # shellcheck disable=SC2317 # traps call functions, and so do the tasks of several nodes
 
 result=work/jobs/evaluate-sft-arithmetic/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.status
+kept=work/jobs/evaluate-sft-arithmetic/$SLURM_JOB_ID.kept
 child='' signalled='' stopping='' forwarded='' scratch=''
 
 say() {
@@ -36,8 +37,16 @@ fail() {
 finish() {
     local status=$?
     clean_up
+    [ "$status" -ne 0 ] || keep
     printf '%s\n' "$status" >"$result.partial" && mv "$result.partial" "$result"
     exit "$status"
+}
+
+# For a launcher that comes back after the job's end: DVC removes the outputs before it calls it.
+# Where links cannot be made, nothing is kept, and that launcher runs the stage again.
+keep() {
+    mkdir -p "$kept"
+    cp -al --parents artifacts/evaluate/sft/arithmetic runs/evaluate-sft-arithmetic.* "$kept" 2>/dev/null || rm -rf -- "$kept"
 }
 
 clean_up() {
