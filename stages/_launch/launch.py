@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from stages._contract import params
-from stages._contract.artifacts import write_json, write_whole
+from stages._contract.artifacts import publish, write_json, write_whole
 from stages._contract.run import PARAMS, run_stage
 from stages._launch import slurm
 from stages._launch.apptainer import replace_process
@@ -230,6 +230,19 @@ def _judge_forgotten(watch: Watch, folder: Path, screen: Screen) -> int:
     )
 
 
+def _restore(kept: Path, outputs: list[Path]) -> None:
+    """Links what a job has kept to its places; folders are there whole or not at all."""
+    manifests = [path.relative_to(kept) for path in kept.glob("runs/*")]
+    for path in [*manifests, *outputs]:
+        if (kept / path).is_dir():
+            with publish(path) as folder:
+                shutil.copytree(kept / path, folder, copy_function=os.link, dirs_exist_ok=True)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            path.hardlink_to(kept / path)
+
+
 def _take_result(
     stage: str, cell: dict[str, str], before: dict[str, str], job_id: str, kept: Path
 ) -> int:
@@ -240,15 +253,10 @@ def _take_result(
     """
     outputs = list_outputs(stage, cell)
     if not all(path.exists() for path in outputs) and kept.is_dir():
-        for path in kept.rglob("*"):
-            target = path.relative_to(kept)
-            if path.is_file():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
-                target.hardlink_to(path)  # and not moved: this may be interrupted
+        _restore(kept, outputs)
     missing = [path for path in outputs if not path.exists()]
+    shutil.rmtree(kept, ignore_errors=True)  # not to be taken again, above all if it is refused
     if missing:
-        shutil.rmtree(kept, ignore_errors=True)  # not to be taken again
         raise ValueError(
             f"job {job_id} has succeeded, and {missing[0]} is not seen here: the repository must "
             f"lie on a filesystem that all nodes share"
@@ -260,5 +268,4 @@ def _take_result(
             f"{changes[0]}{more} changed while job {job_id} ran, so its result belongs to neither "
             f"version: run again, and work in another clone or worktree meanwhile"
         )
-    shutil.rmtree(kept, ignore_errors=True)  # the outputs are links to the same files
     return 0
