@@ -1,5 +1,8 @@
 """The command line: dvc.yaml calls `python -m stages run STAGE`.
 
+That runs the stage where R1_SITE says (slurm/README.md): unset, in this process, as `exec` does
+anywhere. `render` prints the script of a job, and `preflight` is what that does first.
+
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
@@ -26,10 +29,16 @@ def main(arguments: list[str]) -> int:
     """Runs the command and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m stages", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="run one stage in this environment")
-    run.add_argument("stage", choices=params.stage_names())
-    run.add_argument("--model", help="evaluate only: which model")
-    run.add_argument("--task", help="evaluate only: which task")
+    for name, purpose in (
+        ("run", "run one stage where R1_SITE says; unset: here"),
+        ("exec", "run one stage in this process, whatever R1_SITE is"),
+        ("render", "print the script that runs one stage at the site R1_SITE"),
+        ("preflight", "check that one stage can run on this node"),
+    ):
+        _add_cell(commands.add_parser(name, help=purpose))
+    preflight = commands.choices["preflight"]
+    preflight.add_argument("--gpus", type=int, default=0, help="how many must be here")
+    preflight.add_argument("--scratch-bytes", type=int, default=0, help="that must be free")
     commands.add_parser("check", help="check params.yaml against the stages")
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
     compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
@@ -47,10 +56,11 @@ def main(arguments: list[str]) -> int:
     provenance.add_argument("out", type=Path, help="the folder to write")
     provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
     options = parser.parse_args(arguments)
-    if options.command == "run":
-        cell = {key: getattr(options, key) for key in ("model", "task") if getattr(options, key)}
-        return run_stage(options.stage, cell)
+    if options.command in {"run", "exec"}:
+        return _run(options.stage, _cell_of(options), is_launch=options.command == "run")
     actions: dict[str, Callable[[], int]] = {
+        "render": lambda: _render(options.stage, _cell_of(options)),
+        "preflight": lambda: _preflight(options),
         "check": _check,
         "verify": _verify,
         "compare": lambda: _compare(options.revision),
@@ -65,6 +75,38 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
         return 1
+
+
+def _add_cell(command: argparse.ArgumentParser) -> None:
+    command.add_argument("stage", choices=params.stage_names())
+    command.add_argument("--model", help="evaluate only: which model")
+    command.add_argument("--task", help="evaluate only: which task")
+
+
+def _cell_of(options: argparse.Namespace) -> dict[str, str]:
+    return {key: getattr(options, key) for key in ("model", "task") if getattr(options, key)}
+
+
+def _run(stage: str, cell: dict[str, str], *, is_launch: bool) -> int:
+    if not is_launch or (os.environ.get("R1_SITE") or "local") == "local":
+        return run_stage(stage, cell)
+    from stages._launch.launch import launch  # noqa: PLC0415 - needed at other sites only
+
+    return launch(stage, cell)
+
+
+def _render(stage: str, cell: dict[str, str]) -> int:
+    from stages._launch.launch import render_job  # noqa: PLC0415 - as above
+
+    print(render_job(stage, cell), end="")  # noqa: T201
+    return 0
+
+
+def _preflight(options: argparse.Namespace) -> int:
+    from stages._launch.preflight import check_node  # noqa: PLC0415 - as above
+
+    check_node(options.stage, _cell_of(options), options.gpus, options.scratch_bytes)
+    return 0
 
 
 def _check() -> int:

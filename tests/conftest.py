@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Before any test module imports a library that reads them.
 os.environ.update(
@@ -16,6 +20,7 @@ os.environ.update(
     VLLM_LOGGING_LEVEL="WARNING",
     TOKENIZERS_PARALLELISM="false",
 )
+os.environ.pop("R1_SITE", None)  # stages run here, and no test submits a job to a user's cluster
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -36,3 +41,13 @@ def find_sandbox_problem() -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+@pytest.fixture(scope="session")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a repository with the recipe, run once for all tests: each leaves it as it was."""
+    from tests.pipeline.recipe import make_recipe  # noqa: PLC0415 - imports torch
+
+    repo = tmp_path_factory.mktemp("recipe")
+    make_recipe(repo)
+    return repo

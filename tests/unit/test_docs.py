@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "stages/**/*.md", "containers/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "stages/**/*.md", "containers/*.md", "slurm/*.md")
     for path in ROOT.glob(pattern)
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from stages._contract.params import load_all, stage_names
 
@@ -169,3 +170,20 @@ def test_page_of_the_plots_says_its_charset() -> None:
     assert '<meta charset="utf-8">' in page
     for placeholder in ("{plot_divs}", "{scripts}", "{refresh_tag}"):
         assert placeholder in page
+
+
+def test_no_parameter_has_a_name_that_the_cache_of_runs_ignores() -> None:
+    """DVC leaves `size` and `nfiles` out of a run's key, at any depth.
+
+    A run with another value would be taken for one that is cached, and get its outputs.
+    """
+
+    def keys(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, entry in value.items():
+                yield key
+                yield from keys(entry)
+
+    found = list(keys(YAML(typ="safe", pure=True).load(ROOT / "params.yaml")))
+    assert len(found) > 150
+    assert {"size", "nfiles"} & set(found) == set()

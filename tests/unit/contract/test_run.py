@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,50 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.demo import make_demo, write_stage
 from tests.git import git
 
 ROOT = Path(__file__).parents[3]
-PARAMS = """
-from dataclasses import dataclass
-from pathlib import Path
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoParams:
-    size: int
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoInputs:
-    data: Path
-
-def inputs(params, **cell):
-    return DemoInputs(data=Path("data.txt"))
-
-def out(**cell):
-    return Path("artifacts/demo")
-
-def metrics(**cell):
-    return {"demo": Path("metrics/demo.json")}
-"""
 
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     """Returns a repository with the real contract and one stage, `demo`, without its stage.py."""
-    (tmp_path / "stages" / "demo").mkdir(parents=True)
-    for name in ("__init__.py", "__main__.py"):
-        shutil.copy(ROOT / "stages" / name, tmp_path / "stages")
-    shutil.copytree(ROOT / "stages" / "_contract", tmp_path / "stages" / "_contract")
-    (tmp_path / "stages" / "demo" / "params.py").write_text(PARAMS)
-    (tmp_path / "params.yaml").write_text("demo:\n  size: 3\n")
-    (tmp_path / "data.txt").write_text("x")
+    make_demo(tmp_path)
     return tmp_path
-
-
-def write_stage(repo: Path, body: str) -> None:
-    """Writes demo's stage.py with this body of `run`."""
-    header = "import os, time\ndef run(params, inputs, out, work):\n"
-    code = header + textwrap.indent(textwrap.dedent(body), "    ")
-    (repo / "stages" / "demo" / "stage.py").write_text(code)
 
 
 def start(repo: Path, *prefix: str) -> subprocess.Popen[str]:

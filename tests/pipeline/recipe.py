@@ -1,11 +1,9 @@
-"""The recipe, run once on a tiny model, for all pipeline tests: each leaves it as it was."""
+"""The recipe, run on a tiny model, as tests want to find it."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-
-import pytest
 
 from stages._contract.artifacts import sha256_tree
 from tests.git import git
@@ -15,10 +13,8 @@ from tests.pipeline.tiny_model import write_model, write_problems
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a repository with the recipe, run once on a tiny model and committed."""
-    repo = tmp_path_factory.mktemp("recipe")
+def make_recipe(repo: Path) -> None:
+    """Makes the folder a repository with the recipe, run on a tiny model and committed."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "stages", repo / "stages", ignore=skip)
     pages = ("README.md", "REPRODUCE.md")
@@ -73,4 +69,3 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(repo, "repro")
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "run")
-    return repo

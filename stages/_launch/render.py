@@ -1,0 +1,135 @@
+"""The text of a job's script: a pure function of the stage, its cell, the site and the needs.
+
+What Slurm reads (#SBATCH lines) and what the shell reads (everything else) are quoted differently:
+`sbatch` and `q` are the filters, and no value comes into a script without one of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+if TYPE_CHECKING:
+    from stages._launch.resources import Resources
+    from stages._launch.site import SlurmSite
+
+TEMPLATES = Path(__file__).parents[2] / "slurm"
+JOBS = Path("work/jobs")
+_CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:=@%+/*&|!\[\]-]+")
+# Slurm has escapes of its own within quotes, and they have changed between versions.
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029'\"\\]")
+
+
+def name_of(stage: str, cell: dict[str, str]) -> str:
+    """Returns the name of the stage's cell, as manifests have it.
+
+    Raises:
+        ValueError: a value of the cell cannot be part of a file's name.
+    """
+    for key, value in cell.items():
+        if not _CELL.fullmatch(value):
+            raise ValueError(
+                f"--{key} may hold letters, digits, '.', '_' and '-', not {value!r}: name one "
+                f"that dvc.yaml has"
+            )
+    return "-".join([stage, *cell.values()])
+
+
+def arguments_of(stage: str, cell: dict[str, str]) -> list[str]:
+    """Returns the arguments of `python -m stages exec` that mean this cell."""
+    return [stage, *(word for key, value in cell.items() for word in (f"--{key}", value))]
+
+
+def list_outputs(stage: str, cell: dict[str, str]) -> list[Path]:
+    """Returns the folder and the metrics' files that the cell writes."""
+    declared: Any = importlib.import_module(f"stages.{stage}.params")
+    return [declared.out(**cell), *declared.metrics(**cell).values()]
+
+
+def render(stage: str, cell: dict[str, str], site: SlurmSite, resources: Resources) -> str:
+    """Returns the script that runs the stage's cell on the site.
+
+    Raises:
+        ValueError: a value cannot be written for Slurm, or the time is shorter than the warning
+            before its end; names the key.
+    """
+    name = name_of(stage, cell)
+    if site.signal_before_end_s >= resources.time_s:
+        raise ValueError(
+            f"signal_before_end_s is {site.signal_before_end_s}, and {stage} has {resources.time} "
+            f"in all: lower the one in the site's file, or raise the other in slurm/resources.yaml"
+        )
+    if "%" in str(site.work_dir):
+        raise ValueError(
+            f"work_dir: {site.work_dir!r} holds a %, which Slurm replaces in the log's path: move "
+            f"the repository"
+        )
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - a shell's script, whose values are quoted by `q`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"q": shlex.quote, "sbatch": _quote_for_slurm}
+    kind = "single_node" if resources.nodes == 1 else "multi_node"
+    return environment.get_template(f"{kind}.sbatch.j2").render(
+        name=name,
+        jobs=(JOBS / name).as_posix(),
+        outputs=[path.as_posix() for path in list_outputs(stage, cell)],
+        arguments=arguments_of(stage, cell),
+        site=site,
+        resources=asdict(resources),
+        options=_list_options(name, site, resources),
+    )
+
+
+def _list_options(name: str, site: SlurmSite, resources: Resources) -> list[tuple[str, str]]:
+    """Returns sbatch's options, each with the key that it comes from."""
+    found = [
+        ("job_name_prefix", f"--job-name={site.job_name_prefix}{name}"),
+        ("work_dir", f"--chdir={site.work_dir}"),
+        ("output", f"--output={(JOBS / name).as_posix()}/%j.log"),
+        ("output", "--open-mode=append"),  # what was said before a requeue stays
+        ("requeue", "--requeue" if site.max_requeues else "--no-requeue"),
+    ]
+    for key in ("partition", "account", "qos"):
+        value = getattr(site, key)
+        if value is not None:
+            found.append((key, f"--{key}={value}"))
+    found += [
+        ("nodes", f"--nodes={resources.nodes}"),
+        ("nodes", "--ntasks-per-node=1"),
+        ("cpus_per_task", f"--cpus-per-task={resources.cpus_per_task}"),
+        ("mem", f"--mem={resources.mem}"),
+        ("time", f"--time={resources.time}"),
+    ]
+    if resources.gpus_per_node and site.gpu_flag != "none":
+        kind = f"{site.gpu_type}:" if site.gpu_type else ""
+        flag = "gres=gpu:" if site.gpu_flag == "gres" else "gpus-per-node="
+        found.append(("gpu_type", f"--{flag}{kind}{resources.gpus_per_node}"))
+    if site.signal_before_end_s:
+        found.append(("signal_before_end_s", f"--signal=B:USR1@{site.signal_before_end_s}"))
+    return found + [("options", option) for option in site.options]
+
+
+def _quote_for_slurm(value: str, key: str) -> str:
+    """Returns the text as sbatch reads it from a #SBATCH line.
+
+    Raises:
+        ValueError: it cannot be written there; names the key.
+    """
+    if _UNSAFE.search(value):
+        raise ValueError(
+            f"{key}: {value!r} holds a quote, a backslash or a control character, which sbatch "
+            f"does not read from a script: choose another value"
+        )
+    return value if _PLAIN.fullmatch(value) else f"'{value}'"

@@ -1,0 +1,185 @@
+"""The command line, as a user and a script of a job call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.demo import make_demo, write_stage
+
+ROOT = Path(__file__).parents[3]
+
+
+def call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Returns what became of `python -m stages` in the folder."""
+    command = [sys.executable, "-m", "stages", *arguments]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True, check=False)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    """Returns a repository with one stage, which passes, and sites of each kind."""
+    make_demo(tmp_path)
+    write_stage(tmp_path, '(out / "a").write_text("1")\nreturn {"demo": {"n": params.size}}')
+    shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
+    sites = tmp_path / "slurm/sites"
+    (sites / "here.yaml").write_text("kind: local\n", encoding="utf-8")
+    box = {
+        "kind": "apptainer",
+        "apptainer": str(tmp_path / "apptainer"),
+        "image": {
+            "kind": "sif",
+            "path": str(tmp_path / "data.txt"),
+            "sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+        },
+        "gpus": False,
+        "python": "python3",
+        "binds": ["/data:/d:ro"],
+        "scratch": str(tmp_path / "scratch"),
+        "environment": {"A": "b c"},
+    }
+    (sites / "box.yaml").write_text(json.dumps(box), encoding="utf-8")
+    needs = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem": "1G", "time": "00:10:00"}
+    (tmp_path / "slurm/resources.yaml").write_text(json.dumps({"demo": needs}), encoding="utf-8")
+    return tmp_path
+
+
+def test_example_renders_out_of_the_box() -> None:
+    arguments = ("render", "evaluate", "--model", "sft", "--task", "arithmetic")
+    done = call(ROOT, *arguments, R1_SITE="example")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"#SBATCH --chdir={ROOT}\n" in done.stdout
+    command = f'supervise "${{python[@]}}" -m stages exec {" ".join(arguments[1:])}\n'
+    assert command in done.stdout
+
+
+def test_no_script_without_a_site_that_has_scripts() -> None:
+    done = call(ROOT, "render", "grpo")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "rederive: the site local is of kind local, which has no scripts: set R1_SITE, e.g. "
+        "R1_SITE=example python -m stages render grpo\n"
+    )
+
+
+@pytest.mark.parametrize("site", [{}, {"R1_SITE": ""}, {"R1_SITE": "local"}, {"R1_SITE": "here"}])
+def test_local_sites_run_the_stage_in_this_process(demo: Path, site: dict[str, str]) -> None:
+    done = call(demo, "run", "demo", **site)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (demo / "artifacts/demo/a").read_text(encoding="utf-8") == "1"
+
+
+def test_exec_runs_the_stage_whatever_the_site_is(demo: Path) -> None:
+    done = call(demo, "exec", "demo", R1_SITE="example")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (demo / "artifacts/demo/a").exists()
+
+
+def test_unknown_site_is_one_line(demo: Path) -> None:
+    done = call(demo, "run", "demo", R1_SITE="exmple")
+    assert done.returncode == 1
+    assert done.stderr.startswith("rederive: demo: R1_SITE is 'exmple', and there is no slurm/")
+    assert done.stderr.count("\n") == 1
+
+
+def test_mistake_in_the_parameters_is_found_before_a_job_is(demo: Path) -> None:
+    (demo / "params.yaml").write_text("demo:\n  size: big\n", encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="example", PATH="/nowhere")
+    assert done.returncode == 1
+    assert done.stderr == "rederive: demo: demo.size: expected int, got str 'big'\n"
+
+
+def test_machine_without_slurm_is_one_line(demo: Path) -> None:
+    done = call(demo, "run", "demo", R1_SITE="example", PATH="/nowhere")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "rederive: demo: there is no sbatch here: R1_SITE names a site of kind slurm, so run where "
+        "Slurm's commands are\n"
+    )
+
+
+def test_job_is_not_submitted_again_when_slurms_answer_got_lost(demo: Path) -> None:
+    """What a busy Slurm says; it may have taken the job all the same, and then knows its key."""
+    said = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+    programs = {
+        "sbatch": f'echo "$@" >>{demo}/sbatch; echo "{said}" >&2; exit 1',
+        "squeue": f"sed -E 's/.*--comment=([0-9a-f]+) .*/5 \\1/' {demo}/sbatch",
+        "scontrol": f"echo 7 >{demo}/work/jobs/demo/5.0.status; "
+        "echo JobId=5 JobState=FAILED Reason=NonZeroExitCode ExitCode=7:0 Restarts=0 NodeList=n1",
+    }
+    (demo / "bin").mkdir()
+    for name, body in programs.items():
+        path = demo / "bin" / name
+        path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        path.chmod(0o755)
+    done = call(demo, "run", "demo", R1_SITE="example", PATH=f"{demo}/bin:/usr/bin:/bin")
+    assert done.returncode == 7
+    assert done.stderr.splitlines()[0] == ("rederive: demo: submitted job 5, log work/jobs/demo/")
+    assert len((demo / "sbatch").read_text(encoding="utf-8").splitlines()) == 1
+    (demo / "bin/squeue").write_text("#!/bin/sh\n", encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="example", PATH=f"{demo}/bin:/usr/bin:/bin")
+    assert (done.returncode, done.stderr) == (1, f"rederive: demo: sbatch says: {said}\n")
+
+
+def test_several_nodes_are_refused_where_stages_compute_on_one(demo: Path) -> None:
+    path = demo / "slurm/resources.yaml"
+    text = path.read_text(encoding="utf-8").replace('"nodes": 1', '"nodes": 2')
+    path.write_text(text, encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="example")
+    assert done.returncode == 1
+    assert "demo.nodes in slurm/resources.yaml is 2, and no stage computes on" in done.stderr
+
+
+def test_image_gets_the_command_and_the_sites_environment(demo: Path) -> None:
+    show = '#!/bin/sh\nprintf "%s\\n" "$APPTAINERENV_A" "$@"\nexit 9\n'
+    (demo / "apptainer").write_text(show, encoding="utf-8")
+    (demo / "apptainer").chmod(0o755)
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stderr) == (9, "")
+    assert done.stdout.splitlines() == [
+        "b c",
+        *("exec", "--containall", "--workdir", str(demo / "scratch"), "--pwd", str(demo)),
+        *("--bind", str(demo), "--bind", "/data:/d:ro", str(demo / "data.txt")),
+        *("python3", "-m", "stages", "exec", "demo"),
+    ]
+
+
+def test_image_with_another_digest_is_refused(demo: Path) -> None:
+    (demo / "data.txt").write_text("y", encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert done.returncode == 1
+    assert (
+        f"the image {demo}/data.txt has the sha256 a1fce4363854ff888cff4b8e7875d600" in done.stderr
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_machine_without_apptainer_is_one_line(demo: Path) -> None:
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert done.returncode == 1
+    assert f"there is no {demo}/apptainer here: install Apptainer" in done.stderr
+
+
+def test_preflight_says_on_which_check_it_ends(demo: Path) -> None:
+    assert call(demo, "preflight", "demo").returncode == 0
+    done = call(demo, "preflight", "demo", "--scratch-bytes", str(2**60))
+    assert done.returncode == 1
+    assert f"min_scratch_bytes is {2**60}: name another scratch" in done.stderr
+
+
+def test_launcher_imports_neither_torch_nor_dvc(demo: Path) -> None:
+    code = (
+        "import sys; from stages.__main__ import main; status = main(['run', 'demo'])\n"
+        "assert 'stages._launch.launch' in sys.modules\n"
+        "assert not {'torch', 'dvc', 'numpy'} & set(sys.modules); sys.exit(status)"
+    )
+    env = {**os.environ, "R1_SITE": "here", "PYTHONPATH": str(demo)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=demo, env=env, check=False)
+    assert done.returncode == 0
