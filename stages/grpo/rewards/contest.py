@@ -62,8 +62,8 @@ def cf_code_reward(
     language: Sequence[str | None],
     generated_tests: Sequence[object] | None = None,
     generated_checker: Sequence[str | None] | None = None,
-    time_limit: Sequence[float | None] | None = None,
-    memory_limit: Sequence[float | None] | None = None,
+    time_limit: Sequence[object] | None = None,
+    memory_limit: Sequence[object] | None = None,
     prompts: Prompts | None = None,
     scoring_mode: ScoringMode = "weighted_sum",
     num_parallel: int = NUM_PARALLEL,
@@ -82,7 +82,7 @@ def cf_code_reward(
         generated_tests: more of them.
         generated_checker: a Python program that prints 1 for a correct output. Its arguments are
             files: the input, a correct output, the program's output.
-        time_limit: CPU seconds per test; None: that of `limits`.
+        time_limit: CPU seconds per test, a number or JSON text; None: that of `limits`.
         memory_limit: MB; None: that of `limits`.
         scoring_mode: as above.
         num_parallel: how many sandboxes there may be at once.
@@ -120,8 +120,8 @@ def ioi_code_reward(
     test_cases: Sequence[object],
     test_names: Sequence[object] | None = None,
     subtasks: Sequence[object] | None = None,
-    time_limit: Sequence[float | None] | None = None,
-    memory_limit: Sequence[float | None] | None = None,
+    time_limit: Sequence[object] | None = None,
+    memory_limit: Sequence[object] | None = None,
     prompts: Prompts | None = None,
     num_parallel: int = NUM_PARALLEL,
     limits: Limits = DEFAULT_LIMITS,
@@ -138,7 +138,7 @@ def ioi_code_reward(
         test_names: the names of the tests in a list, else "0", "1", ....
         subtasks: a list of {"score", "test_names"}, the points and the tests. If None, the row is
             one subtask, as in open-r1/ioi, and the value 1.0 or 0.0.
-        time_limit: CPU seconds per test; None: that of `limits`.
+        time_limit: CPU seconds per test, a number or JSON text; None: that of `limits`.
         memory_limit: bytes; None: that of `limits`.
         num_parallel: how many sandboxes there may be at once.
         limits: of a test, where the row has none.
@@ -149,7 +149,7 @@ def ioi_code_reward(
     texts = read_texts(completions, prompts)
     num = len(texts)
     for files in _column(columns.get("grader_files"), "grader_files", num):
-        if files:
+        if files not in (None, "", [], "[]"):
             raise ValueError(_unsupported("grader_files", files))
     cases = _column(test_cases, "test_cases", num)
     names = _column(test_names, "test_names", num)
@@ -265,7 +265,6 @@ def _check_language(language: object) -> str | None:
 def _read_limits(
     time_limit: object, memory_limit: object, default: Limits, num: int, unit: int
 ) -> list[Limits]:
-    default = Limits()
     seconds = _column(time_limit, "time_limit", num)
     memories = _column(memory_limit, "memory_limit", num)
     limits = []
@@ -280,9 +279,10 @@ def _read_limits(
 def _read_positive(value: object, name: str, default: float) -> float:
     if value is None:
         return default
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
+    number = read_json(value)
+    if not isinstance(number, int | float) or not 0 < number < math.inf:
         raise ValueError(f"column {name!r} must be a number > 0 or null, not {value!r}")
-    return float(value)
+    return float(number)
 
 
 def _read_tests(column: object, name: str) -> Tests:

@@ -276,3 +276,23 @@ def test_unknown_type_of_test_is_an_error() -> None:
 def test_column_must_have_a_value_for_each_completion() -> None:
     with pytest.raises(ValueError, match="shorter"):
         code_reward(["", ""], verification_info=[None])
+
+
+@pytest.mark.parametrize("kind", ["stdin_stdout", "function_call"])
+def test_limits_are_those_of_each_test(kind: str) -> None:
+    source = "import mmap\nmmap.mmap(-1, 600 << 20)\ndef f(): return 1\nprint(1)"
+    case = {"type": "function_call", "fn_name": "f", "input": "", "output": "1"}
+    tests = [case] if kind == "function_call" else cases(("", "1"))
+    info = [{"language": "python", "test_cases": tests}]
+    small = Limits(memory_bytes=256 << 20)
+    for reward in (code_reward, binary_code_reward):
+        assert reward([fence(source)], verification_info=info) == [1.0]
+        assert reward([fence(source)], verification_info=info, limits=small) == [0.0]
+
+
+def test_thought_that_the_template_began_has_no_code() -> None:
+    info = [{"language": "python", "test_cases": cases(("", "1"))}]
+    for reward in (code_reward, binary_code_reward):
+        for prompt, value in (("<think>\n", 0.0), ("", 1.0)):
+            text = "```python\nprint(1)\n```"
+            assert reward([text], verification_info=info, prompts=[prompt]) == [value]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stages.grpo.rewards.contest import add_includes, cf_code_reward, ioi_code_reward
+from stages.grpo.rewards.sandbox import Limits
 
 pytestmark = pytest.mark.sandbox
 
@@ -39,6 +40,24 @@ def test_scoring_modes(mode: str, all_passed: float, half: float) -> None:
     assert codeforces(fence(DOUBLE), scoring_mode=mode) == pytest.approx(all_passed)
     some = fence("n = int(input())\nprint(2 * n if n > 2 else 0)")
     assert codeforces(some, scoring_mode=mode) == pytest.approx(half)
+
+
+def test_mode_that_wants_all_gives_nothing_for_some() -> None:
+    first_two = fence("n = int(input())\nprint(2 * n if n < 3 else 0)")
+    assert codeforces(first_two, scoring_mode="pass_fail") == 0.0
+    assert codeforces(first_two, scoring_mode="partial") == 0.5
+
+
+def test_thought_that_the_template_began_has_no_code() -> None:
+    text = "```python\n" + DOUBLE + "\n```"
+    assert codeforces(text, prompts="<think>\n") == -1.0
+    assert codeforces(text, prompts="") == pytest.approx(1.1)
+
+
+def test_standard_input_is_no_special_mode() -> None:
+    assert codeforces(fence(DOUBLE), input_mode="stdio", interaction_format="") == pytest.approx(
+        1.1
+    )
 
 
 def test_default_is_the_weighted_sum() -> None:
@@ -81,6 +100,20 @@ def test_memory_limit() -> None:
     source = "import mmap\nmmap.mmap(-1, 600 << 20)\n" + DOUBLE
     assert codeforces(fence(source), scoring_mode="partial") == 1.0
     assert codeforces(fence(source), memory_limit=256.0, scoring_mode="partial") == 0.0
+
+
+def test_limits_of_the_stage_are_for_rows_without_their_own() -> None:
+    source = "import mmap\nmmap.mmap(-1, 600 << 20)\n" + DOUBLE
+    small = Limits(memory_bytes=256 << 20)
+    for memory_limit, value in ((None, 0.0), (1024.0, 1.1), ("1024", 1.1)):
+        rewards = cf_code_reward(
+            [fence(source)],
+            official_tests=[TESTS],
+            language=["python"],
+            memory_limit=[memory_limit],  # the stage prompts writes numbers as text
+            limits=small,
+        )
+        assert rewards == [pytest.approx(value)]
 
 
 CHECKER = """
@@ -204,3 +237,22 @@ def test_includes_are_open_r1s() -> None:
     )
     code = "using namespace std;\nint main() {}"
     assert add_includes(code) == f"#include <bits/stdc++.h>\n{code}"
+
+
+def test_no_grader_files_are_no_grader() -> None:
+    values: list[object] = [[], "[]", "", None]
+    for files in values:  # the stage prompts writes lists as text
+        assert ioi(CPP.format("2 * n"), test_cases=[["1", "2"]], grader_files=files) == 1.0
+
+
+def test_tests_without_names_are_all_run() -> None:
+    tests = [["1", "2"], ["2", "9"], ["3", "6"]]
+    assert ioi(CPP.format("2 * n"), test_cases=tests) == 0.0
+    assert ioi(CPP.format("n == 2 ? 9 : 2 * n"), test_cases=tests) == 1.0
+
+
+def test_memory_limit_of_ioi_is_in_bytes() -> None:
+    source = "int main() {int n; cin >> n; vector<char> v(600 << 20, 1); cout << n + v[7] << endl;}"
+    tests = [["1", "2"]]
+    assert ioi(source, test_cases=tests, memory_limit=float(1 << 30)) == 1.0
+    assert ioi(source, test_cases=tests, memory_limit=float(256 << 20)) == 0.0
