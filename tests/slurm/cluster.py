@@ -65,6 +65,7 @@ SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 GresTypes=gpu
 EnforcePartLimits=ALL
 ReturnToService=2
+MessageTimeout=5
 MinJobAge=600
 KillWait=2
 SlurmctldTimeout=30
@@ -85,12 +86,16 @@ PARTITIONS = (
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that runs: `env` is what Slurm's commands need to find it."""
+    """A cluster that runs: `env` is what its users' commands need to find it.
+
+    What of `users` still runs at its end is ended, too.
+    """
 
     folder: Path
     nodes: list[str]
     env: dict[str, str]
     daemons: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    users: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def try_call(self, *command: str, given: str = "") -> subprocess.CompletedProcess[str]:
         """Returns what became of a command that may fail, which reads what is given."""
@@ -315,6 +320,9 @@ def _stop(cluster: Cluster) -> None:
         deadline = time.monotonic() + STOP_S
         while cluster.jobs() and time.monotonic() < deadline:
             time.sleep(POLL_S)
+    for user in cluster.users:
+        user.kill()
+        user.wait()
     for daemon in reversed(cluster.daemons.values()):
         daemon.terminate()
     for daemon in cluster.daemons.values():

@@ -40,9 +40,11 @@ def set_needs(repo: Path, *stages: str, **changes: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Launch:
+class Launched:
     """A launcher that runs, and the file with what it says."""
 
+    cluster: Cluster
+    repo: Path
     process: subprocess.Popen[bytes]
     shown: Path
 
@@ -66,13 +68,18 @@ class Launch:
             self.process.kill()
             raise AssertionError(self.text()) from None
 
+    def job(self) -> dict[str, str]:
+        """Returns what Slurm says of its job, the only one of its repository."""
+        (job,) = jobs_of(self.cluster, self.repo)
+        return job
+
     def stop(self, number: signal.Signals) -> int:
         """Sends a signal, and returns the exit status."""
         self.process.send_signal(number)
         return self.finish()
 
 
-def launch(cluster: Cluster, repo: Path, *arguments: str, site: str = "test") -> Launch:
+def launch(cluster: Cluster, repo: Path, *arguments: str, site: str = "test") -> Launched:
     """Starts `python -m stages run ...` under the site, in a session of its own."""
     shown = repo.parent / f"shown-{time.monotonic_ns()}"
     environment = {**os.environ, **cluster.env, "R1_SITE": site}
@@ -85,7 +92,8 @@ def launch(cluster: Cluster, repo: Path, *arguments: str, site: str = "test") ->
             stdout=file,
             stderr=subprocess.STDOUT,
         )
-    return Launch(process, shown)
+    cluster.users.append(process)
+    return Launched(cluster, repo, process, shown)
 
 
 def jobs_of(cluster: Cluster, repo: Path) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.demo import make_demo, write_stage
-from tests.slurm.launching import Launch, add_site, jobs_of, launch, set_needs
+from tests.slurm.launching import Launched, add_site, jobs_of, launch, set_needs
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
@@ -142,6 +142,7 @@ def test_input_that_changes_meanwhile_is_an_error(cluster: Cluster, demo: Path) 
     let_go(demo)
     assert launched.finish() == 1
     assert "data.txt" in launched.text().splitlines()[-1]
+    assert list(demo.glob("work/jobs/demo/*.kept")) == [], "it would be taken with the old data"
 
 
 def test_job_that_waits_says_why_and_goes_with_ctrl_c(cluster: Cluster, demo: Path) -> None:
@@ -232,7 +233,8 @@ def test_ctrl_c_on_dvc_cancels_the_job(cluster: Cluster, demo: Path) -> None:
             stderr=file,
             start_new_session=True,
         )
-    launched = Launch(process, shown)
+    cluster.users.append(process)
+    launched = Launched(cluster, demo, process, shown)
     launched.wait_for("the stage has begun")
     os.killpg(process.pid, signal.SIGINT)
     assert launched.finish() != 0
