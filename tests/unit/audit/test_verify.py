@@ -163,9 +163,9 @@ def test_tampering_is_named_even_if_it_is_committed(
 
 
 def test_commit_that_is_not_in_the_history_is_not_compared(repo: Path) -> None:
+    commit = json.loads((repo / "runs/sft.json").read_text(encoding="utf-8"))["commit"]
     for name in ("runs/sft.json", "README.md"):
         text = (repo / name).read_text(encoding="utf-8")
-        commit = json.loads((repo / "runs/grpo.json").read_text(encoding="utf-8"))["commit"]
         (repo / name).write_text(text.replace(commit[:10], "0" * 10), encoding="utf-8")
         git(repo, "commit", "-qam", "squash")
     notes = {claim.name: claim.note for claim in verify(repo) if "sft ran at" in claim.name}
