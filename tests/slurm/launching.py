@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 2, "mem": "4G", "time": "00:10:00"}
+# Bodies of the stage `demo`: one ends at once, the other at `let_go`.
+PASSES = '(out / "a").write_text("1")\nreturn {"demo": {"n": params.size}}'
+WAITS = f"""
+print("the stage has begun", flush=True)
+while not (work / "go").exists():
+    time.sleep(0.1)
+{PASSES}
+"""
 
 
 def add_site(repo: Path, **changes: Any) -> None:
@@ -31,6 +39,12 @@ def add_site(repo: Path, **changes: Any) -> None:
     site |= {"job_name_prefix": f"{repo.parent.name}-", "scratch": str(repo.parent / "scratch")}
     assert changes.keys() <= site.keys()
     YAML(pure=True).dump(site | changes, repo / "slurm/sites/test.yaml")
+
+
+def let_go(repo: Path) -> None:
+    """Lets the stage end that WAITS."""
+    (work,) = repo.glob("work/demo/*")
+    (work / "go").touch()
 
 
 def set_needs(repo: Path, *stages: str, **changes: Any) -> None:

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.demo import make_demo, write_stage
-from tests.slurm.launching import Launched, add_site, jobs_of, launch, set_needs
+from tests.slurm.launching import (
+    PASSES,
+    WAITS,
+    Launched,
+    add_site,
+    jobs_of,
+    launch,
+    let_go,
+    set_needs,
+)
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
-
-PASSES = '(out / "a").write_text("1")\nreturn {"demo": {"n": params.size}}'
-WAITS = f"""
-print("the stage has begun", flush=True)
-while not (work / "go").exists():
-    time.sleep(0.1)
-{PASSES}
-"""
 
 
 @pytest.fixture
@@ -36,12 +37,6 @@ def demo(tmp_path: Path) -> Path:
     add_site(repo)
     set_needs(repo, "demo")
     return repo
-
-
-def let_go(repo: Path) -> None:
-    """Lets the stage end that WAITS."""
-    (work,) = repo.glob("work/demo/*")
-    (work / "go").touch()
 
 
 def test_stage_runs_as_a_job_and_leaves_what_it_leaves_here(cluster: Cluster, demo: Path) -> None:

@@ -16,20 +16,12 @@ import pytest
 
 from tests.demo import make_demo, write_stage
 from tests.slurm.cluster import PARTITION, running_cluster
-from tests.slurm.launching import add_site, jobs_of, launch, set_needs
+from tests.slurm.launching import PASSES, WAITS, add_site, jobs_of, launch, let_go, set_needs
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm
-
-PASSES = '(out / "a").write_text("1")\nreturn {"demo": {"n": params.size}}'
-WAITS = f"""
-print("the stage has begun", flush=True)
-while not (work / "go").exists():
-    time.sleep(0.1)
-{PASSES}
-"""
 
 
 @pytest.fixture
@@ -41,12 +33,6 @@ def demo(tmp_path: Path) -> Path:
     set_needs(repo, "demo")
     write_stage(repo, WAITS)
     return repo
-
-
-def let_go(repo: Path) -> None:
-    """Lets the stage end."""
-    (work,) = repo.glob("work/demo/*")
-    (work / "go").touch()
 
 
 def test_job_whose_id_got_lost_is_found_by_its_key(cluster: Cluster, demo: Path) -> None:
