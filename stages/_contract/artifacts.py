@@ -57,21 +57,29 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: a line is no JSON object, or there is none; names the file and the line.
     """
-    rows = []
-    with path.open(encoding="utf-8") as lines:
-        try:
-            for number, line in enumerate(lines, start=1):
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"{path}:{number} is not a JSON object")  # noqa: TRY004
-                rows.append(row)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"{path}:{len(rows) + 1} is corrupted ({error}): {_RESTORE}"
-            ) from error
+    rows = list(iterate_jsonl(path))
     if not rows:
         raise ValueError(f"{path} is empty: the stage that writes it left nothing to work on")
     return rows
+
+
+def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a JSON Lines file one by one, which need not fit into memory together.
+
+    Raises:
+        ValueError: a line is no JSON object; names the file and the line.
+    """
+    num_rows = 0
+    with path.open(encoding="utf-8") as lines:
+        try:
+            for line in lines:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(f"{path}:{num_rows + 1} is not a JSON object")  # noqa: TRY004
+                yield row
+                num_rows += 1
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}:{num_rows + 1} is corrupted ({error}): {_RESTORE}") from error
 
 
 def check_model(folder: Path) -> None:

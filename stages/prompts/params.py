@@ -1,4 +1,4 @@
-"""Parameters of `prompts`: the problems' sources, how many of each, and how leaks are found.
+"""Parameters of `prompts`: the sources of problems and traces, and how leaks are found.
 
 Standard library only: the graph is read without importing torch.
 """
@@ -67,6 +67,21 @@ def _require_rewards_alone(source: JsonlSource | HubSource) -> None:
         )
 
 
+def _require_digest(key: str, sha256: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise ValueError(
+            f"{key} must be 64 lower-case hex digits, not {sha256!r}: `sha256sum FILE` prints them"
+        )
+
+
+def _require_commit(key: str, revision: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise ValueError(
+            f"{key} must be a commit of 40 hex digits, not {revision!r}: branches, tags and short "
+            f"hashes can move; the dataset's page lists its commits"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReasoningGymSource:
     """Problems of one procedural dataset of reasoning-gym."""
@@ -122,11 +137,7 @@ class JsonlSource:
         """Checks counts, fields and the pin. Raises ValueError naming the key."""
         _require_counts(self)
         _require_fields(self)
-        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(
-                f"prompts.sources.*.sha256 must be 64 lower-case hex digits, not {self.sha256!r}: "
-                f"`sha256sum FILE` prints them"
-            )
+        _require_digest("prompts.sources.*.sha256", self.sha256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,15 +162,57 @@ class HubSource:
         """Checks counts, fields and the pin. Raises ValueError naming the key."""
         _require_counts(self)
         _require_fields(self)
-        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
-            raise ValueError(
-                f"prompts.sources.*.revision must be a commit of 40 hex digits, not "
-                f"{self.revision!r}: branches, tags and short hashes can move; the dataset's page "
-                f"lists its commits"
-            )
+        _require_commit("prompts.sources.*.revision", self.revision)
 
 
 Source = ReasoningGymSource | JsonlSource | HubSource
+
+
+def _require_trace_fields(traces: JsonlTraces | HubTraces) -> None:
+    if not traces.messages_field:
+        raise ValueError("prompts.traces.messages_field must name a field, such as messages")
+    if traces.max_rows is not None and traces.max_rows < 1:
+        raise ValueError(
+            f"prompts.traces.max_rows must be >= 1, or null for all, not {traces.max_rows}"
+        )
+    if traces.max_invalid < 0:
+        raise ValueError(f"prompts.traces.max_invalid must be >= 0, not {traces.max_invalid}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JsonlTraces:
+    """Reasoning traces of a local JSON Lines file, pinned by its digest."""
+
+    kind: Literal["jsonl"]
+    path: str
+    sha256: str
+    messages_field: str
+    max_rows: int | None
+    max_invalid: int
+
+    def __post_init__(self) -> None:
+        """Checks the counts and the pin. Raises ValueError naming the key."""
+        _require_trace_fields(self)
+        _require_digest("prompts.traces.sha256", self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubTraces:
+    """Reasoning traces of a dataset of the Hugging Face hub, pinned by its commit."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: str
+    config: str | None
+    split: str
+    messages_field: str
+    max_rows: int | None
+    max_invalid: int
+
+    def __post_init__(self) -> None:
+        """Checks the counts and the pin. Raises ValueError naming the key."""
+        _require_trace_fields(self)
+        _require_commit("prompts.traces.revision", self.revision)
 
 
 def _require_columns(key: str, columns: list[str]) -> None:
@@ -219,6 +272,7 @@ class PromptsParams:
     examples: str
     decontamination: DecontaminationParams
     sources: dict[str, Source]
+    traces: JsonlTraces | HubTraces | None
 
     def __post_init__(self) -> None:
         """Checks names and totals. Raises ValueError naming the key."""
@@ -237,6 +291,11 @@ class PromptsParams:
                     f"prompts.sources: {name!r} must consist of a-z, 0-9 and _: it names the "
                     f"evaluation task and its files"
                 )
+        if self.traces is not None and "traces" in self.sources:
+            raise ValueError(
+                "prompts.sources: 'traces' is the name under which metrics/prompts.json counts "
+                "prompts.traces: rename the source"
+            )
         for name, source in self.sources.items():
             _require_columns(f"prompts.sources.{name}.columns", source.columns)
         for key in ("num_train", "num_rl", "num_evaluate"):
@@ -249,7 +308,7 @@ class PromptsParams:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptsInputs:
-    """The worked examples; the problems are pinned by digests in the parameters."""
+    """The worked examples; problems and traces are pinned by digests in the parameters."""
 
     examples: Path
 

@@ -46,9 +46,13 @@ def read_source(task: str, source: Source, seed: int) -> tuple[list[Problem], in
         case ReasoningGymSource():
             problems, num_invalid = _draw(key, source, derive(seed, "prompts", task)), 0
         case JsonlSource():
-            problems, num_invalid = _parse(key, source, _read_file(key, source))
+            path = check_file(key, Path(source.path), source.sha256)
+            problems, num_invalid = _parse(key, source, read_jsonl(path))
         case HubSource():
-            problems, num_invalid = _parse(key, source, _load_dataset(key, source))
+            rows = load_dataset(
+                key, source.repo, source.subset, revision=source.revision, split=source.split
+            )
+            problems, num_invalid = _parse(key, source, rows)
     if not problems:
         raise ValueError(f"{key} has no problems: check the source")
     return problems, num_invalid
@@ -122,37 +126,46 @@ def _dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
-def _read_file(key: str, source: JsonlSource) -> list[dict[str, Any]]:
-    path = Path(source.path)
+def check_file(key: str, path: Path, sha256: str) -> Path:
+    """Returns the path of a file that is what its pin says.
+
+    Raises:
+        ValueError: it is not there or is another one; names `key`.
+    """
     if not path.is_file():
-        raise ValueError(f"{key}.path {source.path!r} is not a file")
+        raise ValueError(f"{key}.path {str(path)!r} is not a file")
     actual = sha256_file(path)
-    if actual != source.sha256:
+    if actual != sha256:
         raise ValueError(
-            f"{key}.sha256 is {source.sha256}, but {source.path} has {actual}: the file was "
-            f"changed or is another one"
+            f"{key}.sha256 is {sha256}, but {path} has {actual}: the file was changed or is "
+            f"another one"
         )
-    return read_jsonl(path)
+    return path
 
 
-def _load_dataset(key: str, source: HubSource) -> Iterable[dict[str, Any]]:
+def load_dataset(
+    key: str, repo: str, subset: str | None, *, revision: str, split: str
+) -> Iterable[dict[str, Any]]:
+    """Returns the rows of a dataset of the hub, which can be iterated over again.
+
+    Raises:
+        ValueError: the hub cannot be reached or has no such dataset; names `key`.
+    """
     import datasets  # noqa: PLC0415 - takes seconds; the other sources do without it
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     try:
         rows: Iterable[dict[str, Any]] = datasets.load_dataset(
-            source.repo, source.subset, revision=source.revision, split=source.split
+            repo, subset, revision=revision, split=split
         )
     except ConnectionError as error:
         raise ValueError(
-            f"{key}: the Hugging Face hub cannot be reached for {source.repo} at "
-            f"{source.revision}: check the network and HF_HUB_OFFLINE, or use a source of kind "
-            f"jsonl: {error}"
+            f"{key}: the Hugging Face hub cannot be reached for {repo} at {revision}: check the "
+            f"network and HF_HUB_OFFLINE, or use a source of kind jsonl: {error}"
         ) from error
     except (FileNotFoundError, HfHubHTTPError, ValueError) as error:
         raise ValueError(
-            f"{key}: {source.repo} at {source.revision} has no subset {source.subset!r} with "
-            f"split {source.split!r}: {error}"
+            f"{key}: {repo} at {revision} has no subset {subset!r} with split {split!r}: {error}"
         ) from error
     return rows
 

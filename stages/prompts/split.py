@@ -49,11 +49,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The rows of each split, and the report on how they came about."""
+    """The rows of each split, what finds leaks of `evaluate`, and how it all came about."""
 
     train: list[Row]
     rl: list[Row]
     evaluate: dict[str, list[Row]]
+    detector: LeakDetector = field(compare=False)
     report: dict[str, Any]
 
 
@@ -127,7 +128,7 @@ def split(pools: Mapping[str, Pool], params: PromptsParams, examples: Collection
         "decontamination": _describe(boilerplate, params.decontamination),
         "tasks": {name: _report(pools[name], params.sources[name]) for name in names},
     }
-    return Splits(splits["train"], splits["rl"], evaluate, report)
+    return Splits(splits["train"], splits["rl"], evaluate, detector, report)
 
 
 def _reserve(pool: Pool, examples: set[str]) -> None:

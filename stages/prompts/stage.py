@@ -1,4 +1,4 @@
-"""Makes the train, rl and evaluation problems."""
+"""Makes the train, rl and evaluation problems, and reads published traces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stages._contract.artifacts import read_jsonl, write_json, write_jsonl
 from stages.prompts.sources import read_source
 from stages.prompts.split import make_pool, split
+from stages.prompts.traces import write_traces
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 def run(params: PromptsParams, inputs: PromptsInputs, out: Path, work: Path) -> dict[str, Any]:
     """Writes train.jsonl, rl.jsonl, evaluate/<task>.jsonl, examples.jsonl and report.json to `out`.
 
-    Returns the counts per task: `source` (rows and why some were removed) and `splits`.
+    Writes traces.jsonl, too, if `params.traces` names some. Returns the counts per task: `source`
+    (rows and why some were removed) and `splits`; of the traces `source` and `kept`.
 
     Raises:
         ValueError: a source cannot be read, or has too few problems; names the key.
@@ -36,11 +38,21 @@ def run(params: PromptsParams, inputs: PromptsInputs, out: Path, work: Path) -> 
     for task, rows in splits.evaluate.items():
         write_jsonl(out / "evaluate" / f"{task}.jsonl", rows)
     write_jsonl(out / "examples.jsonl", examples)
-    write_json(out / "report.json", splits.report)
     counts = {
         task: {"source": report["source"], "splits": report["splits"]}
         for task, report in splits.report["tasks"].items()
     }
+    if params.traces is not None:
+        report = write_traces(
+            params.traces,
+            params.seed,
+            params.system_prompt,
+            splits.detector,
+            out / "traces.jsonl",
+        )
+        counts["traces"] = {"source": report["source"], "kept": report["kept"]}
+        splits.report["traces"] = report
+    write_json(out / "report.json", splits.report)
     return {"prompts": counts}
 
 

@@ -69,6 +69,7 @@ def cases(draw: DrawFn) -> tuple[PromptsParams, dict[str, list[Problem]]]:
                 strict=False,
             )
         },
+        traces=None,
     )
     rows: SearchStrategy[list[Problem]] = st.lists(PROBLEMS, min_size=4, max_size=30)
     return params, {name: draw(rows) for name in params.sources}

@@ -22,7 +22,12 @@ FIELDS: dict[str, Any] = {
     "columns": [],
 }
 COUNTS = {"num_train": 2, "num_rl": 1, "num_evaluate": 1}
-SETTINGS: dict[str, Any] = {"seed": 0, "system_prompt": None, "examples": "unused.jsonl"}
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "system_prompt": None,
+    "examples": "unused.jsonl",
+    "traces": None,
+}
 DECONTAMINATION = DecontaminationParams(
     ngram=10, boilerplate=BoilerplateParams(ngram=5, min_frequency=0.2, num_rows=500)
 )

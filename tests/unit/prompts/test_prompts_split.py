@@ -57,6 +57,7 @@ def run_split(
             name: source(*asked, columns=(columns or {}).get(name, ()))
             for name, asked in counts.items()
         },
+        traces=None,
     )
     return split({name: make_pool(rows, seed) for name, rows in problems.items()}, params, examples)
 

@@ -49,6 +49,7 @@ def stage_params(**sources: Source) -> PromptsParams:
         examples="unused.jsonl",
         decontamination=decontamination,
         sources=sources,
+        traces=None,
     )
 
 
