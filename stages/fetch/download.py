@@ -82,8 +82,15 @@ def download_repo(source: HubSource, work: Path) -> Path:
     """Downloads the model's files at the pinned commit and returns their folder below `work`.
 
     Raises:
-        ValueError: the hub cannot be reached, or it has no such repository or commit.
+        ValueError: no commit is named, the hub cannot be reached, or it has no such repository or
+            commit.
     """
+    if source.revision is None:
+        raise ValueError(
+            f"fetch.source.revision is null: no commit of {source.repo} is known to be what "
+            f"this recipe means; look the commits up on the repository's page, set the one that "
+            f"you have checked, and its weights' digest as fetch.expected_sha256"
+        )
     folder = work / "snapshot"
     try:
         snapshot_download(

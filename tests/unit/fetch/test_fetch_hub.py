@@ -79,10 +79,11 @@ def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
 
 
-def params(revision: str = REVISION) -> FetchParams:
+def params(revision: str | None = REVISION) -> FetchParams:
     return FetchParams(
         source=HubSource(kind="hub", repo="owner/name", revision=revision),
         require_single_digits=True,
+        eos_token=None,
         expected_sha256=None,
     )
 
@@ -120,6 +121,19 @@ def test_commit_that_the_hub_does_not_have(
         point_at(address, monkeypatch)
         with pytest.raises(ValueError, match=r"the hub refused owner/name at 0{40}"):
             run(params("0" * 40), FetchInputs(), out, work)
+
+
+def test_recipe_without_a_commit_is_refused_before_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests: list[str] = []
+    out, work = folders(tmp_path)
+    with hub(tmp_path, requests) as address:
+        point_at(address, monkeypatch)
+        message = r"fetch\.source\.revision is null: no commit of owner/name .* set the one that"
+        with pytest.raises(ValueError, match=message):
+            run(params(None), FetchInputs(), out, work)
+    assert requests == []
 
 
 def test_unreachable_hub_is_said_plainly(

