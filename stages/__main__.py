@@ -38,7 +38,11 @@ def main(arguments: list[str]) -> int:
         _add_cell(commands.add_parser(name, help=purpose))
     preflight = commands.choices["preflight"]
     preflight.add_argument("--gpus", type=int, default=0, help="how many must be here")
+    preflight.add_argument("--gpu-type", help="that they must be of")
     preflight.add_argument("--scratch-bytes", type=int, default=0, help="that must be free")
+    preflight.add_argument(
+        "--collective-timeout", type=float, default=0, help="seconds for an all-reduce; 0: none"
+    )
     commands.add_parser("check", help="check params.yaml against the stages")
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
     compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
@@ -103,9 +107,15 @@ def _render(stage: str, cell: dict[str, str]) -> int:
 
 
 def _preflight(options: argparse.Namespace) -> int:
-    from stages._launch.preflight import check_node  # noqa: PLC0415 - as above
+    from stages._launch.preflight import Demands, check_node  # noqa: PLC0415 - as above
 
-    check_node(options.stage, _cell_of(options), options.gpus, options.scratch_bytes)
+    demands = Demands(
+        num_gpus=options.gpus,
+        gpu_type=options.gpu_type,
+        min_scratch_bytes=options.scratch_bytes,
+        collective_timeout_s=options.collective_timeout,
+    )
+    check_node(options.stage, _cell_of(options), demands)
     return 0
 
 

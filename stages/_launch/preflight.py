@@ -5,32 +5,49 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
+import time
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from stages._contract import params
+from stages._contract.run import PARAMS
+from stages._launch.collective import check_collective
 from stages._launch.deps import list_deps
+from stages._launch.gpus import check_gpus
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+WORK = Path("work")
 _PIN = re.compile(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 _NUM_SHOWN = 3
+_MAX_SKEW_S = 5
 
 
-def check_node(stage: str, cell: dict[str, str], num_gpus: int, min_scratch_bytes: int) -> None:
-    """Checks that the stage can start on this node.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Demands:
+    """What a stage demands of each node, from its needs and the site."""
 
-    Args:
-        stage: its name.
-        cell: its cell.
-        num_gpus: how many GPUs were asked for.
-        min_scratch_bytes: what must be free where temporary files go.
+    num_gpus: int = 0
+    gpu_type: str | None = None
+    min_scratch_bytes: int = 0  # where temporary files go
+    collective_timeout_s: float = 0  # 0: the processes are not tried together
+
+
+def check_node(stage: str, cell: dict[str, str], demands: Demands) -> None:
+    """Checks that the stage can start on this node, and on the job's others together with it.
 
     Raises:
-        ValueError: it cannot; names what is missing.
+        ValueError: it cannot; names what is missing, and the node if Slurm says which it is.
     """
+    try:
+        _check_node(stage, cell, demands)
+    except ValueError as error:
+        node = os.environ.get("SLURMD_NODENAME")
+        raise ValueError(f"{error} (node {node})" if node else str(error)) from error
+
+
+def _check_node(stage: str, cell: dict[str, str], demands: Demands) -> None:
+    check_clock(WORK)
     for path in list_deps(stage, cell):
         if not path.exists():
             raise ValueError(
@@ -39,13 +56,63 @@ def check_node(stage: str, cell: dict[str, str], num_gpus: int, min_scratch_byte
             )
         if path.match("containers/*.lock.txt"):
             check_packages(path)
-    check_gpus(num_gpus)
+    check_gpus(demands.num_gpus, demands.gpu_type)
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
-    if free < min_scratch_bytes:
+    if free < demands.min_scratch_bytes:
         raise ValueError(
             f"{folder} of this node has {free} bytes free, and min_scratch_bytes is "
-            f"{min_scratch_bytes}: name another scratch in the site's file, or clean that one"
+            f"{demands.min_scratch_bytes}: name another scratch in the site's file, or clean that "
+            f"one"
+        )
+    if demands.collective_timeout_s:
+        # Where there is no driver, there is nothing for NCCL, whatever Slurm calls GPUs.
+        num_gpus = demands.num_gpus if shutil.which("nvidia-smi") else 0
+        num_nodes = int(os.environ.get("R1_NUM_NODES", "1"))
+        num = getattr(params.load(PARAMS, stage), "num_processes", num_gpus * num_nodes)
+        check_collective(num, num_nodes, num_gpus, demands.collective_timeout_s)
+
+
+def check_clock(folder: Path) -> None:
+    """Checks that this node can write into the folder, and that its clock is the folder's.
+
+    DVC and checkpoints go by the times of files. The clock of the machine that submitted the job is
+    in R1_SUBMITTED: no node can be before it.
+
+    Raises:
+        ValueError: it cannot, or another machine's clock is more than seconds away.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        before = time.time()
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".preflight-") as file:
+            file.write(b"x")
+            file.flush()
+            written = os.fstat(file.fileno()).st_mtime
+            after = time.time()
+    except OSError as error:
+        raise ValueError(
+            f"this node cannot write into {folder.absolute()} ({error.strerror}): see work_dir in "
+            f"the site's file, and the rights of that folder"
+        ) from error
+    check_skew(written - after, written - before, f"the filesystem of {folder.absolute()}")
+    submitted = float(os.environ.get("R1_SUBMITTED", "0"))
+    check_skew(submitted - after, 0, "the machine that submitted this job")
+
+
+def check_skew(least_s: float, most_s: float, other: str) -> None:
+    """Checks that another clock is not ahead by `least_s` or more, or behind by `-most_s` or more.
+
+    Raises:
+        ValueError: it is.
+    """
+    skew_s = max(least_s, 0) + min(most_s, 0)
+    if abs(skew_s) > _MAX_SKEW_S:
+        where = "behind" if skew_s > 0 else "ahead of"
+        raise ValueError(
+            f"the clock of this node is {abs(skew_s):.0f} s {where} "
+            f"that of {other}, and DVC and checkpoints go by the times of files: exclude the node, "
+            f"and have its NTP mended"
         )
 
 
@@ -68,36 +135,4 @@ def check_packages(lock: Path) -> None:
         raise ValueError(
             f"the environment of the nodes is not that of {lock}: {', '.join(wrong[:_NUM_SHOWN])}"
             f"{more}: set it up again with nox, or name another image or python in the site's file"
-        )
-
-
-def check_gpus(num_gpus: int) -> None:
-    """Checks that Slurm has given that many GPUs and, if the driver is there, that it has them.
-
-    Raises:
-        ValueError: there are fewer.
-    """
-    if not num_gpus:
-        return
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None and len([name for name in given.split(",") if name]) < num_gpus:
-        raise ValueError(
-            f"gpus_per_node is {num_gpus}, and CUDA_VISIBLE_DEVICES is {given!r}: see gpu_flag and "
-            f"gpu_type in the site's file"
-        )
-    command = shutil.which("nvidia-smi")
-    if command is None and given is None:
-        raise ValueError(
-            f"gpus_per_node is {num_gpus}, and this node has neither CUDA_VISIBLE_DEVICES nor "
-            f"nvidia-smi: see gpu_flag and partition in the site's file"
-        )
-    if command is None:
-        return
-    done = subprocess.run([command, "-L"], text=True, capture_output=True, check=False)  # noqa: S603
-    found = sum(line.startswith("GPU ") for line in done.stdout.splitlines())
-    if done.returncode or found < num_gpus:
-        said = (done.stderr or done.stdout).strip().partition("\n")[0]
-        raise ValueError(
-            f"gpus_per_node is {num_gpus}, and nvidia-smi finds {found} on this node"
-            f"{f' ({said})' if done.returncode else ''}: exclude the node, and report it"
         )

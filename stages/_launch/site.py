@@ -93,6 +93,7 @@ class SlurmSite:
     work_dir: str | None
     scratch: str | None
     min_scratch_bytes: int
+    collective_timeout_s: float
     poll_s: float
     signal_before_end_s: int
     max_requeues: int
@@ -121,7 +122,12 @@ class SlurmSite:
             )
         if not 0 < self.poll_s <= 600:  # noqa: PLR2004 - ten minutes without news are a fault
             raise ValueError(f"poll_s must be above 0 and at most 600, not {self.poll_s}")
-        for key in ("min_scratch_bytes", "signal_before_end_s", "max_requeues"):
+        for key in (
+            "min_scratch_bytes",
+            "collective_timeout_s",
+            "signal_before_end_s",
+            "max_requeues",
+        ):
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be >= 0, not {getattr(self, key)}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,7 @@ def submit(script: Path, key: str, pass_environment: list[str]) -> str:
     """
     names = {*_KEPT, *pass_environment}
     env = {name: value for name, value in os.environ.items() if name in names}
+    env["R1_SUBMITTED"] = f"{time.time():.0f}"  # by this machine's clock
     # The job gets exactly these.
     command = ["sbatch", "--parsable", "--export=ALL", f"--comment={key}", str(script)]
     answer = _call(command, env)

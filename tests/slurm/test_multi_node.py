@@ -30,6 +30,27 @@ if rank:
 out.mkdir(exist_ok=True)
 return {"demo": {"n": params.size}}
 """
+# The first rank listens where all have met before; the others find it there.
+LISTENS = """
+import socket
+rank = int(os.environ["R1_NODE_RANK"])
+place = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if rank:
+    for _ in range(100):
+        try:
+            socket.create_connection(place).sendall(b"x")
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    print("rank 1 has found the other", flush=True)
+    os._exit(0)
+with socket.create_server(place) as server:
+    other, _ = server.accept()
+    assert other.recv(1) == b"x"
+print("rank 0 was found", flush=True)
+out.mkdir(exist_ok=True)
+return {"demo": {"n": params.size}}
+"""
 
 
 @pytest.fixture
@@ -72,7 +93,10 @@ def test_ranks_find_each_other_and_their_gpus(cluster: Cluster, demo: Path) -> N
     (demo / "work/demo/go").touch()
     assert cluster.wait(job)["JobState"] == "COMPLETED"
     gpus = "0,1,2,3,4,5,6,7"
-    assert begun(demo, job) == [f"rank 0 2 node1 node1 {gpus}", f"rank 1 2 node2 node1 {gpus}"]
+    assert begun(demo, job) == [
+        f"rank 0 2 node1 127.0.0.1 {gpus}",
+        f"rank 1 2 node2 127.0.0.1 {gpus}",
+    ]
     assert (demo / f"work/jobs/demo/{job}.0.status").read_text() == "0\n"
     assert (demo / "artifacts/demo").is_dir()
 
@@ -100,3 +124,37 @@ def test_rank_that_fails_ends_the_job(cluster: Cluster, demo: Path) -> None:
     assert (demo / f"work/jobs/demo/{job}.0.status").read_text() == "143\n"
     log = (demo / f"work/jobs/demo/{job}.log").read_text(encoding="utf-8")
     assert "srun: error: node2: task 1: Exited with exit code 7" in log
+
+
+@pytest.fixture
+def pair(demo: Path) -> Path:
+    """Returns the repository; its stage has a process on each of two nodes."""
+    params = demo / "stages/demo/params.py"
+    text = params.read_text(encoding="utf-8")
+    params.write_text(text.replace("size: int", "size: int\n    num_processes: int"), "utf-8")
+    (demo / "params.yaml").write_text("demo:\n  size: 3\n  num_processes: 2\n", "utf-8")
+    set_needs(demo, "demo", nodes=2)
+    return demo
+
+
+def test_processes_of_all_nodes_are_tried_before_the_stage(cluster: Cluster, pair: Path) -> None:
+    """They meet at the port that the stage then has to itself."""
+    write_stage(pair, LISTENS)
+    job = submit(cluster, pair)
+    assert cluster.wait(job)["JobState"] == "COMPLETED"
+    assert len(begun(pair, job)) == 2
+
+
+def test_node_that_does_not_come_is_named(cluster: Cluster, pair: Path) -> None:
+    """It is node2, which is slow to start: the first node waits for its process in vain."""
+    python = pair.parent / "python"
+    body = f'[ "$SLURMD_NODENAME" = node2 ] && sleep 60\nexec {sys.executable} "$@"'
+    python.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    python.chmod(0o755)
+    add_site(pair, python=str(python), collective_timeout_s=3)
+    job = submit(cluster, pair)
+    found = cluster.wait(job)
+    log = (pair / f"work/jobs/demo/{job}.log").read_text(encoding="utf-8")
+    assert found["JobState"] == "FAILED"
+    assert "rederive: ranks 1 of 2 (node ranks 1 of 2) did not come within 3 s: see what" in log
+    assert begun(pair, job) == []

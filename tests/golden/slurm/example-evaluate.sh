@@ -92,7 +92,8 @@ run_stage() {
     export PATH=/shared/rederive/.venv/bin:$PATH
     local python=(/shared/rederive/.venv/bin/python)
     "${python[@]}" -m stages preflight evaluate --model sft --task arithmetic \
-        --gpus 0 --scratch-bytes 10000000000 || return 1
+        --gpus 0 --gpu-type h100 \
+        --scratch-bytes 10000000000 --collective-timeout 60.0 || return 1
     [ -z "$stopping" ] || return 143
     supervise "${python[@]}" -m stages exec evaluate --model sft --task arithmetic
 }

@@ -97,7 +97,8 @@ run_stage() {
     export PATH=/shared/rederive/.venv/bin:$PATH
     local python=(/shared/rederive/.venv/bin/python)
     "${python[@]}" -m stages preflight grpo \
-        --gpus 8 --scratch-bytes 10000000000 || return 1
+        --gpus 8 --gpu-type h100 \
+        --scratch-bytes 10000000000 --collective-timeout 60.0 || return 1
     [ -z "$stopping" ] || return 143
     supervise "${python[@]}" -m stages exec grpo
 }

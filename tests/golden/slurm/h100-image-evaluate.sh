@@ -105,7 +105,8 @@ run_stage() {
         export "APPTAINERENV_$name=${!name-}"
     done
     "${python[@]}" -m stages preflight evaluate --model sft --task arithmetic \
-        --gpus 8 --scratch-bytes 10000000000 || return 1
+        --gpus 8 --gpu-type h100 \
+        --scratch-bytes 10000000000 --collective-timeout 60.0 || return 1
     [ -z "$stopping" ] || return 143
     supervise "${python[@]}" -m stages exec evaluate --model sft --task arithmetic
 }

@@ -97,7 +97,8 @@ run_stage() {
     export PATH=/shared/rederive/.venv/bin:$PATH
     local python=(/shared/rederive/.venv/bin/python)
     "${python[@]}" -m stages preflight grpo \
-        --gpus 8 --scratch-bytes 10000000000 || return 1
+        --gpus 8 --gpu-type h100 \
+        --scratch-bytes 10000000000 --collective-timeout 60.0 || return 1
     [ -z "$stopping" ] || return 143
     supervise "${python[@]}" -m stages exec grpo
 }
@@ -117,7 +118,9 @@ set -uo pipefail
 
 # One task per node, which finds the others by these. The tasks hear of the time limit by SIGWINCH:
 # whatever else is in Slurm's step ignores it, where SIGTERM would end a stage's own workers first.
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+MASTER_ADDR=$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p') # as Slurm reaches it
+MASTER_ADDR=${MASTER_ADDR:-$first}
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 export MASTER_ADDR MASTER_PORT
 end_stage() {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from stages._launch.preflight import check_gpus, check_node, check_packages
+from stages._launch.preflight import Demands, check_clock, check_node, check_packages, check_skew
 
 ROOT = Path(__file__).parents[3]
 LOCK = ROOT / "containers/cpu.lock.txt"
@@ -38,45 +39,6 @@ def test_other_versions_and_missing_packages_are_counted_and_named(tmp_path: Pat
     ) in str(error.value)
 
 
-def write_smi(folder: Path, body: str) -> None:
-    path = folder / "programs/nvidia-smi"
-    path.parent.mkdir()
-    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
-    path.chmod(0o755)
-
-
-def test_gpus_that_slurm_has_given_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    check_gpus(3)
-    with pytest.raises(ValueError, match="gpus_per_node is 4, and CUDA_VISIBLE_DEVICES is '0,1,2'"):
-        check_gpus(4)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(ValueError, match="gpus_per_node is 1, and CUDA_VISIBLE_DEVICES is ''"):
-        check_gpus(1)
-
-
-def test_gpus_need_either_sign_of_them() -> None:
-    check_gpus(0)
-    with pytest.raises(ValueError, match="has neither CUDA_VISIBLE_DEVICES nor nvidia-smi"):
-        check_gpus(1)
-
-
-def test_driver_that_has_lost_a_gpu_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    write_smi(tmp_path, 'echo "GPU 0: NVIDIA H100 (UUID: GPU-1)"')
-    check_gpus(1)
-    with pytest.raises(ValueError, match="nvidia-smi finds 1 on this node: exclude the node"):
-        check_gpus(2)
-
-
-def test_driver_that_does_not_answer_is_quoted(tmp_path: Path) -> None:
-    write_smi(tmp_path, 'echo "NVIDIA-SMI has failed: no driver" >&2; exit 9')
-    with pytest.raises(ValueError, match=r"finds 0 on this node \(NVIDIA-SMI has failed: no dri"):
-        check_gpus(1)
-
-
 @pytest.fixture
 def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Returns the current folder: what a node must see to run `report`."""
@@ -90,13 +52,50 @@ def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("repo")
 def test_full_scratch_is_named_with_its_bytes() -> None:
-    check_node("report", {}, 0, 1)
+    check_node("report", {}, Demands(min_scratch_bytes=1))
     free = 2**60
     with pytest.raises(ValueError, match=f"bytes free, and min_scratch_bytes is {free}: name"):
-        check_node("report", {}, 0, free)
+        check_node("report", {}, Demands(min_scratch_bytes=free))
 
 
 def test_folder_that_the_node_does_not_see_is_named(repo: Path) -> None:
     (repo / "artifacts/evaluate").rmdir()
     with pytest.raises(ValueError, match=f"does not see {repo}/artifacts/evaluate: the repository"):
-        check_node("report", {}, 0, 1)
+        check_node("report", {}, Demands())
+
+
+@pytest.mark.usefixtures("repo")
+def test_node_is_named_where_slurm_says_which_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "node7")
+    with pytest.raises(ValueError, match=r" \(node node7\)$"):
+        check_node("report", {}, Demands(min_scratch_bytes=2**60))
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"cannot write into {tmp_path}/work .File exists.: see"):
+        check_clock(tmp_path / "work")
+
+
+def test_clock_before_that_of_the_submission_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_clock(tmp_path / "work")
+    assert list((tmp_path / "work").iterdir()) == []
+    monkeypatch.setenv("R1_SUBMITTED", str(time.time() + 3))
+    check_clock(tmp_path)
+    monkeypatch.setenv("R1_SUBMITTED", str(time.time() - 7200))  # it has waited in the queue
+    check_clock(tmp_path)
+    monkeypatch.setenv("R1_SUBMITTED", str(time.time() + 90))
+    with pytest.raises(ValueError, match="is 90 s behind that of the machine that submitted this"):
+        check_clock(tmp_path)
+
+
+def test_clock_of_the_filesystem_may_differ_by_seconds() -> None:
+    check_skew(-0.5, 0.5, "it")
+    check_skew(5, 5.5, "it")
+    check_skew(-5.5, -5, "it")
+    with pytest.raises(ValueError, match="clock of this node is 6 s behind that of it, and DVC"):
+        check_skew(5.9, 6.2, "it")
+    with pytest.raises(ValueError, match="clock of this node is 60 s ahead of that of it, and DVC"):
+        check_skew(-61, -60, "it")

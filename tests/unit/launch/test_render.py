@@ -86,7 +86,8 @@ def test_hostile_values_arrive_as_they_are_and_run_nothing(
     write_program(programs / "scontrol", "echo n1")
     shown = run(site, render("grpo", {}, site, replace(NEEDS, nodes=num_nodes)), programs)
     calls = [call.split("\n")[:-1] for call in shown.split("END\n")[:-1]]
-    checks = ["preflight", "grpo", "--gpus", "2", "--scratch-bytes", "10000000000"]
+    checks = ["preflight", "grpo", "--gpus", "2", "--gpu-type", "h100$(touch pwned)"]
+    checks += ["--scratch-bytes", "10000000000", "--collective-timeout", "60.0"]
     assert [call[4:] for call in calls] == [
         ["-m", "stages", *checks],
         ["-m", "stages", "exec", "grpo"],
