@@ -80,18 +80,23 @@ def load_model(
     return model
 
 
-def ask(model: Any, task: dict[str, Any], system_instruction: str | None) -> Evaluated:
-    """Returns the model's responses to all problems, zero-shot, in its own chat template.
+def ask(
+    model: Any, task: dict[str, Any], system_instruction: str | None, numbers: list[int]
+) -> Evaluated:
+    """Returns the model's responses to problems, zero-shot, in its own chat template.
 
     Args:
         model: an `lm_eval.api.model.LM`.
         task: as `load_task` returns it.
         system_instruction: the system prompt.
+        numbers: which problems are asked, counted from 0 in the file.
     """
+    (name,) = task["tasks"]
     # Not simple_evaluate: that also collects facts about the machine, with git and pip.
     evaluated = lm_eval.evaluate(
         model,
         task,
+        samples={name: numbers},
         system_instruction=system_instruction,
         apply_chat_template=True,
         fewshot_as_multiturn=True,

@@ -22,12 +22,18 @@ class EvaluateParams:
     seed: int
     num_threads: int
     cpu_isa: CpuIsa
+    shard_size: int
     engine: EngineParams
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
         if self.num_threads < 1:
             raise ValueError(f"evaluate.num_threads must be >= 1, not {self.num_threads}")
+        if self.shard_size < 1:
+            raise ValueError(
+                f"evaluate.shard_size must be >= 1, not {self.shard_size}: a shard holds the "
+                f"responses to that many problems"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from math import isclose
 from typing import TYPE_CHECKING, Any
 
 from stages._contract import manifest
 from stages._contract.artifacts import write_json, write_jsonl
+from stages.evaluate.shards import is_recorded, list_shards
 from stages.evaluate.task import read_problems, read_task, system_prompt
 from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
 from stages.generate.engine import check_engine, prepare_environment
@@ -14,6 +16,7 @@ from stages.generate.engine import check_engine, prepare_environment
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from stages.evaluate.harness import Evaluated
     from stages.evaluate.params import EvaluateInputs, EvaluateParams
 
 Row = dict[str, Any]
@@ -22,25 +25,21 @@ Row = dict[str, Any]
 def run(params: EvaluateParams, inputs: EvaluateInputs, out: Path, work: Path) -> dict[str, Any]:
     """Writes samples.jsonl and results.json into `out`; returns no metrics.
 
+    Responses are kept in `work`, shard by shard: a run that was killed asks only what is missing.
+
     Raises:
         ValueError: the task's file or a problem is wrong, or a prompt is too long.
     """
     config = read_task(inputs.task)
     rows = read_problems(inputs.problems)
-    system = system_prompt(rows)
-    engine = params.engine
-    prepare_environment(params.num_threads, params.cpu_isa, batch_invariant=engine.batch_invariant)
-    # Only now: vLLM reads the environment when it is imported, which takes seconds.
-    from stages.evaluate.harness import ask, load_model, load_task  # noqa: PLC0415
-
-    task = load_task(config, inputs.problems, work / "datasets")
-    max_gen_toks = config["generation_kwargs"]["max_gen_toks"]
-    model = load_model(params, inputs.model, rows, max_gen_toks)
-    settings = check_engine(model.model, engine, params.num_threads, params.cpu_isa)
-    evaluated = ask(model, task, system)
+    shards = list_shards(rows, params.shard_size, work)
+    parts = sorted(work.glob("part-*.json"))  # what `fill` noted
+    if parts:
+        manifest.note(parts=[json.loads(path.read_text(encoding="utf-8")) for path in parts])
+    evaluated, num_tokens, facts = _ask(params, inputs, config, rows, shards, work / "datasets")
     golds = {row["id"]: row["answer"] for row in rows}
     samples = [
-        _make_sample(name, gold, evaluated.responses[name], model.num_tokens[name])
+        _make_sample(name, gold, evaluated.responses[name], num_tokens[name])
         for name, gold in sorted(golds.items())
     ]
     majority = [majority_is_correct(row["responses"], golds[row["id"]]) for row in samples]
@@ -50,12 +49,70 @@ def run(params: EvaluateParams, inputs: EvaluateInputs, out: Path, work: Path) -
     write_jsonl(out / "samples.jsonl", samples)
     write_json(out / "results.json", results)
     manifest.note(
-        backend="vllm",
-        settings=settings,
+        **facts,
         task_version=config["metadata"]["version"],
         num_generated_tokens=sum(sum(row["num_tokens"]) for row in samples),
     )
     return {}
+
+
+def fill(
+    params: EvaluateParams, inputs: EvaluateInputs, work: Path, index: int, num_parts: int
+) -> None:
+    """Leaves in `work` those shards whose number modulo `num_parts` is `index`, for `run` to find.
+
+    Raises:
+        ValueError: as `run`.
+    """
+    config = read_task(inputs.task)
+    rows = read_problems(inputs.problems)
+    shards = dict(list(list_shards(rows, params.shard_size, work).items())[index::num_parts])
+    if all(is_recorded(path, names, config["repeats"]) for path, names in shards.items()):
+        return
+    # What `datasets` makes of the problems is each part's own.
+    cache = work / f"datasets-{index:05}"
+    _, _, facts = _ask(params, inputs, config, rows, shards, cache)
+    write_json(work / f"part-{index:05}.json", facts)
+
+
+def _ask(
+    params: EvaluateParams,
+    inputs: EvaluateInputs,
+    config: dict[str, Any],
+    rows: list[Row],
+    shards: dict[Path, list[str]],
+    cache: Path,
+) -> tuple[Evaluated, dict[str, list[int]], dict[str, Any]]:
+    """Returns what lm-eval finds for the shards, tokens by problem, and facts about the engine.
+
+    Without a missing shard no engine is started.
+    """
+    num_samples = config["repeats"]
+    done = [names for path, names in shards.items() if is_recorded(path, names, num_samples)]
+    engine = None
+    facts: dict[str, Any] = {"resumed_after_num_problems": sum(map(len, done))}
+    prepare_environment(
+        params.num_threads, params.cpu_isa, batch_invariant=params.engine.batch_invariant
+    )
+    # Only now: vLLM reads the environment when it is imported, which takes seconds.
+    from stages.evaluate.harness import ask, load_model, load_task  # noqa: PLC0415
+    from stages.evaluate.recorded import Recorded  # noqa: PLC0415
+
+    task = load_task(config, inputs.problems, cache)
+    if len(done) < len(shards):
+        max_gen_toks = config["generation_kwargs"]["max_gen_toks"]
+        engine = load_model(params, inputs.model, rows, max_gen_toks)
+        facts |= {
+            "backend": "vllm",
+            "settings": check_engine(
+                engine.model, params.engine, params.num_threads, params.cpu_isa
+            ),
+        }
+    model = Recorded(shards, num_samples, engine)
+    asked = {name for names in shards.values() for name in names}
+    numbers = [number for number, row in enumerate(rows) if row["id"] in asked]
+    evaluated = ask(model, task, system_prompt(rows), numbers)
+    return evaluated, model.num_tokens, facts
 
 
 def _make_sample(name: str, gold: str, responses: list[str], num_tokens: list[int]) -> Row:

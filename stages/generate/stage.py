@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from stages._contract import manifest
-from stages._contract.artifacts import read_jsonl, write_jsonl
+from stages._contract.artifacts import read_jsonl, write_json, write_jsonl
 from stages.generate.engine import check_engine, engine_kwargs, prepare_environment
 
 if TYPE_CHECKING:
@@ -32,22 +32,56 @@ def run(params: GenerateParams, inputs: GenerateInputs, out: Path, work: Path) -
     Raises:
         ValueError: there are too few worked examples, or a prompt is too long; names the key.
     """
-    rows = sorted(read_jsonl(inputs.prompts), key=lambda row: str(row["id"]))
-    examples = _choose_examples(inputs.examples, params.num_examples)
-    shards = {
-        work / f"shard-{number:05}.jsonl": rows[start : start + params.shard_size]
-        for number, start in enumerate(range(0, len(rows), params.shard_size))
-    }
-    missing = {path: part for path, part in shards.items() if not _is_complete(path, part, params)}
-    num_done = len(rows) - sum(map(len, missing.values()))
-    manifest.note(resumed_after_num_prompts=num_done)
-    if missing:
-        _sample_shards(missing, examples, params, inputs.model, num_done)
+    shards = _list_shards(params, inputs, work)
+    parts = sorted(work.glob("part-*.json"))  # what `fill` noted
+    if parts:
+        manifest.note(parts=[json.loads(path.read_text(encoding="utf-8")) for path in parts])
+    _complete(shards, params, inputs)
     for path in shards:
         shutil.copyfile(path, out / path.name)
     traces = [trace for path in shards for trace in read_jsonl(path)]
     write_jsonl(work / manifest.STEPS, _digest_problems(traces))
-    return {"generate": _measure(traces, len(rows))}
+    return {"generate": _measure(traces, sum(map(len, shards.values())))}
+
+
+def fill(
+    params: GenerateParams, inputs: GenerateInputs, work: Path, index: int, num_parts: int
+) -> None:
+    """Leaves in `work` those shards whose number modulo `num_parts` is `index`, for `run` to find.
+
+    Raises:
+        ValueError: as `run`.
+    """
+    shards = list(_list_shards(params, inputs, work).items())
+    facts = _complete(dict(shards[index::num_parts]), params, inputs)
+    if facts:
+        write_json(work / f"part-{index:05}.json", facts)
+
+
+def _list_shards(
+    params: GenerateParams, inputs: GenerateInputs, work: Path
+) -> dict[Path, list[Row]]:
+    """Returns the problems of each shard by its path in `work`."""
+    rows = sorted(read_jsonl(inputs.prompts), key=lambda row: str(row["id"]))
+    return {
+        work / f"shard-{number:05}.jsonl": rows[start : start + params.shard_size]
+        for number, start in enumerate(range(0, len(rows), params.shard_size))
+    }
+
+
+def _complete(
+    shards: dict[Path, list[Row]], params: GenerateParams, inputs: GenerateInputs
+) -> dict[str, Any]:
+    """Samples those of the shards that are not there; returns facts about that, {} without any."""
+    examples = _choose_examples(inputs.examples, params.num_examples)
+    missing = {path: part for path, part in shards.items() if not _is_complete(path, part, params)}
+    num_done = sum(map(len, shards.values())) - sum(map(len, missing.values()))
+    manifest.note(resumed_after_num_prompts=num_done)
+    if not missing:
+        return {}
+    facts = _sample_shards(missing, examples, params, inputs.model, num_done)
+    manifest.note(**facts)
+    return facts
 
 
 def _digest_problems(traces: list[Row]) -> Iterator[Row]:
@@ -84,7 +118,8 @@ def _sample_shards(
     params: GenerateParams,
     model: Path,
     num_done: int,
-) -> None:
+) -> dict[str, Any]:
+    """Writes the shards, and returns what generated them, and how fast."""
     engine = params.engine
     prepare_environment(params.num_threads, params.cpu_isa, batch_invariant=engine.batch_invariant)
     # Only now: vLLM reads the environment when it is imported, which takes seconds.
@@ -112,11 +147,11 @@ def _sample_shards(
             num_tokens += sum(row["num_tokens"] for row in rows)
             bar.set_postfix_str(f"{num_tokens / (time.monotonic() - start):.0f} tok/s")
             bar.update(len(rows))
-    manifest.note(
-        generator="vllm",
-        settings=settings,
-        tokens_per_s=round(num_tokens / (time.monotonic() - start), 1),
-    )
+    return {
+        "generator": "vllm",
+        "settings": settings,
+        "tokens_per_s": round(num_tokens / (time.monotonic() - start), 1),
+    }
 
 
 def _measure(rows: list[Row], num_prompts: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from stages._contract.artifacts import read_jsonl, write_jsonl
 from stages.evaluate.params import EvaluateInputs, EvaluateParams
-from stages.evaluate.stage import run
+from stages.evaluate.stage import fill, run
 from stages.generate.engine_params import EngineParams
 from tests.pipeline.tiny_model import answer, question, write_model
 
@@ -22,6 +23,7 @@ PARAMS = EvaluateParams(
     seed=0,
     num_threads=1,
     cpu_isa="native",
+    shard_size=5,
     engine=EngineParams(
         batch_invariant=False,
         dtype="float32",
@@ -54,16 +56,27 @@ def _write_task(folder: Path, *, sampled: bool) -> Path:
     return path
 
 
-def _run(cpu: int, model: Path, jobs: list[tuple[Path, Path, list[dict[str, Any]]]]) -> None:
-    """Runs the stage once per job (folder, task, problems), on one CPU."""
+Job = tuple[Path, Path, list[dict[str, Any]], list[int]]
+
+
+def _run(cpu: int, model: Path, jobs: list[Job]) -> None:
+    """Runs the stage once per job (folder, task, problems, halves done before), on one CPU.
+
+    If both halves were done before, it runs without a model.
+    """
     os.sched_setaffinity(0, {cpu})
-    for folder, task, rows in jobs:
+    for folder, task, rows, halves in jobs:
         out, work = folder / "out", folder / "work"
         for path in (out, work):
             path.mkdir(parents=True)
         problems = folder / "problems.jsonl"
         write_jsonl(problems, rows)
-        run(PARAMS, EvaluateInputs(model=model, task=task, problems=problems), out, work)
+        inputs = EvaluateInputs(model=model, task=task, problems=problems)
+        for index in halves:
+            fill(PARAMS, inputs, work, index, 2)
+        if len(halves) > 1:
+            inputs = replace(inputs, model=folder / "nowhere")
+        run(PARAMS, inputs, out, work)
 
 
 @pytest.mark.pipeline
@@ -71,8 +84,9 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampled, greedy, and in another process sampled again: all problems, and half of them.
 
     Shows: the responses are scored and counted; the samples of one problem differ; the files are
-    the same bytes again; a problem's samples are the same whatever else is asked, so that they come
-    from their own seeds and not from the engine's random numbers.
+    the same bytes again, also if one or both halves were recorded before, and without an engine if
+    both were; a problem's samples are the same whatever else is asked, so that they come from their
+    own seeds and not from the engine's random numbers.
     """
     write_model(tmp_path / "model")
     rows = [
@@ -87,8 +101,16 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     greedy = _write_task(tmp_path / "greedy_task", sampled=False)
     sampled = _write_task(tmp_path / "sampled_task", sampled=True)
     jobs = [
-        [(tmp_path / "sampled", sampled, rows), (tmp_path / "greedy", greedy, rows)],
-        [(tmp_path / "again", sampled, rows[::-1]), (tmp_path / "part", sampled, rows[1::2])],
+        [
+            (tmp_path / "sampled", sampled, rows, []),
+            (tmp_path / "greedy", greedy, rows, []),
+            (tmp_path / "goes on", sampled, rows, [1]),
+        ],
+        [
+            (tmp_path / "again", sampled, rows[::-1], []),
+            (tmp_path / "part", sampled, rows[1::2], []),
+            (tmp_path / "halves", sampled, rows, [1, 0]),
+        ],
     ]
     # lm-eval sorts by text: in `sampled`, the problems of `part` (answer 2) come after all others.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a process that is spawned loads torch at once
@@ -114,12 +136,13 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert results["accuracy"] == right / NUM_PROBLEMS
     assert results["num_samples"] == NUM_PROBLEMS
 
-    out, again = tmp_path / "sampled/out", tmp_path / "again/out"
+    out = tmp_path / "sampled/out"
     samples = read_jsonl(out / "samples.jsonl")
     assert all(len(row["responses"]) == NUM_SAMPLES for row in samples)
     assert any(len(set(row["responses"])) > 1 for row in samples)
     for name in ("samples.jsonl", "results.json"):
-        assert (out / name).read_bytes() == (again / name).read_bytes()
+        for again in ("again", "goes on", "halves"):
+            assert (tmp_path / again / "out" / name).read_bytes() == (out / name).read_bytes()
     assert read_jsonl(tmp_path / "part/out/samples.jsonl") == samples[1::2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ ENGINE = EngineParams(
     enable_prefix_caching=True,
     tensor_parallel_size=1,
 )
-PARAMS = EvaluateParams(seed=0, num_threads=2, cpu_isa="avx2", engine=ENGINE)
+PARAMS = EvaluateParams(seed=0, num_threads=2, cpu_isa="avx2", shard_size=8, engine=ENGINE)
 
 
 def test_paths_of_a_cell() -> None:
@@ -53,7 +54,8 @@ def test_unknown_cells(cell: dict[str, str], message: str) -> None:
         inputs(PARAMS, **cell)
 
 
-def test_num_threads() -> None:
-    """Zero threads compute nothing."""
-    with pytest.raises(ValueError, match=r"evaluate.num_threads must be >= 1, not 0"):
-        EvaluateParams(seed=0, num_threads=0, cpu_isa="avx2", engine=ENGINE)
+@pytest.mark.parametrize("key", ["num_threads", "shard_size"])
+def test_zero_is_refused(key: str) -> None:
+    """Zero threads compute nothing, and an empty shard asks nothing."""
+    with pytest.raises(ValueError, match=rf"evaluate.{key} must be >= 1, not 0"):
+        replace(PARAMS, **{key: 0})  # type: ignore[arg-type]

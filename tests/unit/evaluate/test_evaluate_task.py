@@ -161,7 +161,7 @@ def test_lm_eval_asks_what_the_problems_say(tmp_path: Path) -> None:
     right, wrong = (f"<think>x</think><answer>{x}</answer>" for x in ("2", "5"))
     model = Scripted([wrong, wrong, "?", right, right, wrong])
     task = load_task(read_task(_write(tmp_path, SAMPLED)), path, tmp_path / "cache")
-    evaluated = ask(model, task, system_prompt(rows))
+    evaluated = ask(model, task, system_prompt(rows), [0, 1])
     asked = [json.loads(text) for text, _ in model.asked]
     assert asked == [rows[index]["prompt"] for index in (0, 0, 0, 1, 1, 1)]
     assert {json.dumps(options, sort_keys=True) for _, options in model.asked} == {
@@ -171,3 +171,6 @@ def test_lm_eval_asks_what_the_problems_say(tmp_path: Path) -> None:
     assert evaluated.metrics["accuracy"] == pytest.approx(1 / 3)
     assert evaluated.metrics["majority_accuracy"] == 0.5
     assert evaluated.metrics["format_rate"] == pytest.approx(5 / 6)
+    assert ask(Scripted([right] * 3), task, system_prompt(rows), [1]).responses == {
+        "a": [right] * 3
+    }
