@@ -71,11 +71,11 @@ WORK = {"training step": train, "transformers sampling": sample, "vLLM sampling"
 
 def measure(name: str, isa: CpuIsa) -> float:
     """Returns the seconds of the second of two rounds: the first one also warms up."""
-    from stages._contract.run import _set_environment
+    from stages._contract.run import set_environment
     from stages.generate.engine import prepare_environment
 
     params = replace(load(Path("params.yaml"), "generate"), cpu_isa=isa)
-    _set_environment("generate", params)
+    set_environment("generate", params)
     if name == "vLLM sampling":
         prepare_environment(params.num_threads, isa)
     do = WORK[name]()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ def main(arguments: list[str]) -> int:
         ("preflight", "check that one stage can run on this node"),
     ):
         _add_cell(commands.add_parser(name, help=purpose))
+    execute = commands.choices["exec"]
+    execute.add_argument("--part", type=_part, help="e.g. 2/8: do this share and publish nothing")
     preflight = commands.choices["preflight"]
     preflight.add_argument("--gpus", type=int, default=0, help="how many must be here")
     preflight.add_argument("--gpu-type", help="that they must be of")
@@ -60,8 +63,10 @@ def main(arguments: list[str]) -> int:
     provenance.add_argument("out", type=Path, help="the folder to write")
     provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
     options = parser.parse_args(arguments)
-    if options.command in {"run", "exec"}:
-        return _run(options.stage, _cell_of(options), is_launch=options.command == "run")
+    if options.command == "run":
+        return _run(options.stage, _cell_of(options))
+    if options.command == "exec":
+        return run_stage(options.stage, _cell_of(options), options.part)
     actions: dict[str, Callable[[], int]] = {
         "render": lambda: _render(options.stage, _cell_of(options)),
         "preflight": lambda: _preflight(options),
@@ -91,8 +96,16 @@ def _cell_of(options: argparse.Namespace) -> dict[str, str]:
     return {key: getattr(options, key) for key in ("model", "task") if getattr(options, key)}
 
 
-def _run(stage: str, cell: dict[str, str], *, is_launch: bool) -> int:
-    if not is_launch or (os.environ.get("R1_SITE") or "local") == "local":
+def _part(text: str) -> tuple[int, int]:
+    """Returns what `2/8` means, the second of eight parts, as an index from 0 and their number."""
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} must be PART/PARTS, e.g. 2/8")
+    return int(found[1]) - 1, int(found[2])
+
+
+def _run(stage: str, cell: dict[str, str]) -> int:
+    if (os.environ.get("R1_SITE") or "local") == "local":
         return run_stage(stage, cell)
     from stages._launch.launch import launch  # noqa: PLC0415 - needed at other sites only
 

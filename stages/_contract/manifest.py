@@ -37,6 +37,7 @@ _ISA = (
 _PACKAGES = {
     "accelerate",
     "datasets",
+    "deepspeed",
     "dvc",
     "lm_eval",
     "math-verify",
@@ -58,6 +59,11 @@ _facts: dict[str, Any] = {}
 def note(**facts: Any) -> None:
     """Adds facts to the manifest of the stage that is running, e.g. which generator it used."""
     _facts.update(facts)
+
+
+def noted() -> dict[str, Any]:
+    """Returns what this process has noted so far."""
+    return dict(_facts)
 
 
 def write(
@@ -100,7 +106,7 @@ def write(
             "machine": _machine(),
             "packages": _packages(),
             "python": platform.python_version(),
-            "facts": dict(_facts),
+            "facts": noted(),
         },
     )
 

@@ -6,13 +6,15 @@ import dataclasses
 import importlib
 import types
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 STAGES = Path(__file__).parents[1]
+# containers/<image>.lock.txt locks the packages of each.
+Image = Literal["cpu", "serve", "train", "evaluate"]
 
 
 class ParamsError(ValueError):
@@ -41,6 +43,13 @@ def load(path: Path, stage: str) -> Any:
 def load_all(path: Path) -> dict[str, Any]:
     """Returns the parameters of all stages by name. Raises ParamsError as `load` does."""
     return {stage: load(path, stage) for stage in stage_names()}
+
+
+def check_artifact(key: str, path: str, remedy: str) -> None:
+    """Checks that the text names a path below the repository's root. Raises ValueError."""
+    parts = PurePosixPath(path)
+    if not path or parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"{key} must lie below the repository's root, not {path!r}: {remedy}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stages._contract import manifest, params
 from stages._contract.artifacts import check_model, publish, sha256_file, sha256_tree, write_json
 from stages._contract.determinism import limit_cpu
+from stages._contract.processes import is_distributed, node_rank, run_processes
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -37,15 +38,24 @@ class _Terminated(BaseException):
     """SIGTERM: from a scheduler at its time limit, or a user's kill."""
 
 
-def run_stage(stage: str, cell: dict[str, str]) -> int:
+def run_stage(stage: str, cell: dict[str, str], part: tuple[int, int] | None = None) -> int:
     """Runs a stage's cell and returns the exit status; {} is the cell of a stage that has one.
 
     Status 0: out, metrics and manifest are there. Otherwise none of them has changed, and one line
     on stderr says why; a bug still gives a traceback.
+
+    Args:
+        stage: its name.
+        cell: its cell.
+        part: (index from 0, number of parts): only this share of the work is done, and left where
+            a run without a part finds it. Nothing is published.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        _run(stage, cell)
+        if part is None:
+            _run(stage, cell)
+        else:
+            _fill(stage, cell, *part)
     except (ValueError, FileNotFoundError) as error:
         return _fail(stage, str(error), 1, error)
     except Exception as error:
@@ -86,24 +96,24 @@ def _fail(stage: str, message: str, status: int, error: BaseException) -> int:
 
 def _run(stage: str, cell: dict[str, str]) -> None:
     start = datetime.now(UTC)
-    values = params.load(PARAMS, stage)
+    values, inputs, digests, work = _prepare(stage, cell)
     declared = importlib.import_module(f"stages.{stage}.params")
-    inputs = declared.inputs(values, **cell)
     out, metrics = declared.out(**cell), declared.metrics(**cell)
-    digests = _hash_inputs(inputs)
-    name = "-".join([stage, *cell.values()])
-    key = json.dumps([name, repr(values), digests])
-    work = Path("work", name, hashlib.sha256(key.encode()).hexdigest()[:16])
-    work.mkdir(parents=True, exist_ok=True)
-    _set_environment(stage, values)
+    if node_rank() > 0:  # the first node publishes
+        run_processes(stage, cell, values, out, work)
+        return
     with publish(out) as folder:
-        module = importlib.import_module(f"stages.{stage}.stage")
-        results = module.run(values, inputs, folder, work)
+        if is_distributed(values):
+            results = run_processes(stage, cell, values, folder, work)
+        else:
+            module = importlib.import_module(f"stages.{stage}.stage")
+            results = module.run(values, inputs, folder, work)
         assert results.keys() == metrics.keys(), f"{stage} returned metrics {sorted(results)}"
         _check_finite(stage, results)
     for which, path in metrics.items():
         write_json(path, results[which])
     outputs = {str(out): sha256_tree(out)}
+    name = "-".join([stage, *cell.values()])
     manifest.write(Path("runs", f"{name}.json"), start, PARAMS, digests, outputs, work)
     # Older keys too: the result is there. Renamed first, so that a kill leaves no half of it to the
     # next run.
@@ -111,6 +121,27 @@ def _run(stage: str, cell: dict[str, str]) -> None:
     shutil.rmtree(ended, ignore_errors=True)
     work.parent.rename(ended)
     shutil.rmtree(ended)
+
+
+def _fill(stage: str, cell: dict[str, str], index: int, num_parts: int) -> None:
+    module = importlib.import_module(f"stages.{stage}.stage")
+    if not hasattr(module, "fill"):
+        raise ValueError(f"{stage} does its work in one piece: run it without --part")
+    values, inputs, _, work = _prepare(stage, cell)
+    module.fill(values, inputs, work, index, num_parts)
+
+
+def _prepare(stage: str, cell: dict[str, str]) -> tuple[Any, Any, dict[str, str], Path]:
+    """Returns the parameters, the inputs, their digests, and the work folder of just these."""
+    values = params.load(PARAMS, stage)
+    inputs = importlib.import_module(f"stages.{stage}.params").inputs(values, **cell)
+    digests = _hash_inputs(inputs)
+    name = "-".join([stage, *cell.values()])
+    key = json.dumps([name, repr(values), digests])
+    work = Path("work", name, hashlib.sha256(key.encode()).hexdigest()[:16])
+    work.mkdir(parents=True, exist_ok=True)
+    set_environment(stage, values)
+    return values, inputs, digests, work
 
 
 def _hash_inputs(inputs: Any) -> dict[str, str]:
@@ -132,7 +163,7 @@ def _hash_inputs(inputs: Any) -> dict[str, str]:
     return digests
 
 
-def _set_environment(stage: str, values: Any) -> None:
+def set_environment(stage: str, values: Any) -> None:
     """Sets what libraries read when they are imported."""
     os.environ.update(
         TOKENIZERS_PARALLELISM="false",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
+from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
 from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
 
 _MODELS = ("base", "sft", "grpo")
@@ -19,6 +20,7 @@ _TASKS = Path("stages/evaluate/tasks")
 class EvaluateParams:
     """What `evaluate` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
     seed: int
     num_threads: int
     cpu_isa: CpuIsa

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+
 
 def _require_sha256(key: str, value: str) -> None:
     if not re.fullmatch(r"[0-9a-f]{64}", value):
@@ -90,6 +92,7 @@ class PathSource:
 class FetchParams:
     """What `fetch` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
     source: PypiSource | HubSource | PathSource
     require_single_digits: bool
     eos_token: str | None

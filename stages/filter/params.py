@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilterParams:
     """What `filter` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
     seed: int
     min_pass_rate: float
     max_pass_rate: float

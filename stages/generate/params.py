@@ -6,10 +6,14 @@ Standard library only: the graph is read without importing torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
+from stages._contract.params import (
+    Image,
+    check_artifact,
+)
 from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
 
 if TYPE_CHECKING:
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 class GenerateParams:
     """What `generate` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
     seed: int
     num_threads: int
     cpu_isa: CpuIsa
@@ -34,12 +39,8 @@ class GenerateParams:
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
-        path = PurePosixPath(self.model)
-        if not self.model or path.is_absolute() or ".." in path.parts:
-            raise ValueError(
-                f"generate.model must be a model folder below the repository's root, not "
-                f"{self.model!r}: artifacts/base is the base model, any other folder a teacher"
-            )
+        remedy = "artifacts/base is the base model, any other folder a teacher"
+        check_artifact("generate.model", self.model, remedy)
         bounds: Mapping[str, tuple[int, str]] = {
             "num_threads": (1, "the CPU threads of the engine"),
             "num_examples": (0, "0 samples without worked examples"),

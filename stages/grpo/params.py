@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
+from stages._contract.params import (
+    Image,
+    check_artifact,
+)
+from stages._contract.processes import (
+    Distributed,
+    check_processes,
+)
+from stages.sft.schedule import Schedule, check_schedule
 
 # Of stages/grpo/rewards, which imports what this file must not.
 REWARDS = (
@@ -97,7 +106,10 @@ class RewardArgs:
 class GrpoParams:
     """What `grpo` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
     seed: int
+    distributed: Distributed
+    num_processes: int
     num_threads: int
     cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
@@ -111,19 +123,27 @@ class GrpoParams:
     temperature: float
     top_p: float
     beta: float
-    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo"]
+    loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"]
+    importance_sampling_level: Literal["token", "sequence"]
     scale_rewards: Literal["group", "batch", "none"]
     epsilon: float
+    epsilon_high: float | None
     num_iterations: int
+    steps_per_generation: int | None
+    sync_ref_model: bool
+    ref_model_sync_steps: int
+    ref_model_mixup_alpha: float
     mask_truncated_completions: bool
     max_steps: int
     learning_rate: float
-    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"]
+    lr_scheduler_type: Schedule
+    min_lr_rate: float
     warmup_steps: float
     per_device_train_batch_size: int
     gradient_accumulation_steps: int
     weight_decay: float
     max_grad_norm: float
+    use_liger_kernel: bool
     gradient_checkpointing: bool
     logging_steps: int
     save_steps: int | None
@@ -131,10 +151,15 @@ class GrpoParams:
     vllm_mode: Literal["colocate", "server"]
     vllm_gpu_memory_utilization: float
     vllm_tensor_parallel_size: int
+    vllm_max_model_length: int | None
+    vllm_importance_sampling_correction: bool
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
-        self._check_model()
+        remedy = "artifacts/sft, or artifacts/base for R1-Zero's way"
+        check_artifact("grpo.model", self.model, remedy)
+        check_processes("grpo", self.distributed, self.num_processes)
+        check_schedule("grpo", self.lr_scheduler_type, self.min_lr_rate)
         self._check_rewards()
         self._check_group()
         for key in ("temperature", "learning_rate", "max_grad_norm"):
@@ -144,23 +169,16 @@ class GrpoParams:
             if getattr(self, key) < 0:
                 raise ValueError(f"grpo.{key} must be >= 0, not {getattr(self, key)}")
         counts = ("num_threads", "max_completion_length", "num_iterations", "max_steps")
-        for key in (*counts, "logging_steps", "vllm_tensor_parallel_size"):
+        for key in (*counts, "logging_steps", "vllm_tensor_parallel_size", "ref_model_sync_steps"):
             if getattr(self, key) < 1:
                 raise ValueError(f"grpo.{key} must be >= 1, not {getattr(self, key)}")
         for key in ("top_p", "vllm_gpu_memory_utilization"):
             if not 0 < getattr(self, key) <= 1:
                 raise ValueError(f"grpo.{key} must be in (0, 1], not {getattr(self, key)}")
+        self._check_clip_and_reference()
         if self.save_steps is not None and self.save_steps < 1:
             raise ValueError(
                 f"grpo.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
-            )
-
-    def _check_model(self) -> None:
-        path = PurePosixPath(self.model)
-        if not self.model or path.is_absolute() or ".." in path.parts:
-            raise ValueError(
-                f"grpo.model must be a model folder below the repository's root, not "
-                f"{self.model!r}: artifacts/sft, or artifacts/base for R1-Zero's way"
             )
 
     def _check_rewards(self) -> None:
@@ -186,13 +204,47 @@ class GrpoParams:
                 f"grpo.num_generations must be >= 2, not {self.num_generations}: a completion's "
                 f"advantage is its reward against the others of its group"
             )
-        num = self.per_device_train_batch_size * self.gradient_accumulation_steps
-        if num % self.num_generations:
+        if self.passes_per_generation < 1:
+            raise ValueError(
+                f"grpo.steps_per_generation must be >= 1, or null for one step's, not "
+                f"{self.steps_per_generation}"
+            )
+        if self.generation_batch_size % self.num_generations:
             raise ValueError(
                 f"grpo.num_generations ({self.num_generations}) must divide "
-                f"per_device_train_batch_size x gradient_accumulation_steps ({num}): a step takes "
-                f"whole groups"
+                f"per_device_train_batch_size x num_processes x steps_per_generation (null: x "
+                f"gradient_accumulation_steps), which is {self.generation_batch_size}: whole "
+                f"groups are sampled"
             )
+
+    def _check_clip_and_reference(self) -> None:
+        if self.epsilon_high is not None and self.epsilon_high < self.epsilon:
+            raise ValueError(
+                f"grpo.epsilon_high must be >= epsilon ({self.epsilon}), or null for the same, not "
+                f"{self.epsilon_high}"
+            )
+        if not 0 < self.ref_model_mixup_alpha <= 1:
+            raise ValueError(
+                f"grpo.ref_model_mixup_alpha must be in (0, 1], not {self.ref_model_mixup_alpha}: "
+                f"1.0 replaces the reference by the policy"
+            )
+        if self.sync_ref_model and self.beta == 0:
+            raise ValueError(
+                "grpo.sync_ref_model is true and beta is 0: there is no reference model then; set "
+                "one of them otherwise"
+            )
+
+    @property
+    def passes_per_generation(self) -> int:
+        """Returns on how many passes of each process one batch of completions is spent."""
+        if self.steps_per_generation is None:
+            return self.gradient_accumulation_steps
+        return self.steps_per_generation
+
+    @property
+    def generation_batch_size(self) -> int:
+        """Returns how many completions all processes sample at once."""
+        return self.per_device_train_batch_size * self.num_processes * self.passes_per_generation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

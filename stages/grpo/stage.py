@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
+from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -76,14 +78,22 @@ def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
         "top_p": params.top_p,
         "beta": params.beta,
         "loss_type": params.loss_type,
+        "importance_sampling_level": params.importance_sampling_level,
         "scale_rewards": params.scale_rewards,
         "epsilon": params.epsilon,
+        "epsilon_high": params.epsilon_high,
         "num_iterations": params.num_iterations,
+        "steps_per_generation": params.passes_per_generation,
+        "sync_ref_model": params.sync_ref_model,
+        "ref_model_sync_steps": params.ref_model_sync_steps,
+        "ref_model_mixup_alpha": params.ref_model_mixup_alpha,
         "mask_truncated_completions": params.mask_truncated_completions,
         "use_vllm": params.use_vllm,
         "vllm_mode": params.vllm_mode,
         "vllm_gpu_memory_utilization": params.vllm_gpu_memory_utilization,
         "vllm_tensor_parallel_size": params.vllm_tensor_parallel_size,
+        "vllm_max_model_length": params.vllm_max_model_length,
+        "vllm_importance_sampling_correction": params.vllm_importance_sampling_correction,
     }
 
 
@@ -100,6 +110,9 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
             "grpo.use_vllm is true, but there is no GPU, and TRL's weight sync into vLLM needs one "
             "(ADR 0004): set it to false to generate with transformers"
         )
+    server = {}
+    if params.use_vllm and params.vllm_mode == "server":
+        server = {"vllm_server_base_url": _find_server()}
     rows = read_jsonl(inputs.prompts)
     functions = choose_rewards(params, rows)
     manifest.note(
@@ -109,7 +122,7 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
     trainer = WitnessedTrainer(
         model=str(inputs.model),
         reward_funcs=functions,
-        args=GRPOConfig(**to_trl(params, work)),
+        args=GRPOConfig(**to_trl(params, work), **server),
         train_dataset=Dataset.from_list(rows),
     )
     trainer.think_prefix = read_prefix(trainer.processing_class)
@@ -118,6 +131,18 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
     save_model(trainer, inputs.model, out)
     log = write_log(trainer, name_columns(params), out / "log.jsonl")
     return {"grpo": _measure(log, len(rows), params)}
+
+
+def _find_server() -> str:
+    """Returns the server's address: the only thing that a stage reads from its environment."""
+    url = os.environ.get("R1_VLLM_SERVER")
+    if not url:
+        raise ValueError(
+            "grpo.vllm_mode is server, and R1_VLLM_SERVER names none: sites of kind slurm start "
+            "one (slurm/README.md); elsewhere set it to the address of `trl vllm-serve`, or "
+            "vllm_mode to colocate"
+        )
+    return url
 
 
 def choose_rewards(params: GrpoParams, rows: list[dict[str, Any]]) -> list[Reward]:
@@ -161,11 +186,12 @@ def _measure(log: list[dict[str, Any]], num_prompts: int, params: GrpoParams) ->
     names = ["reward", *params.rewards, "completion_length", "entropy", "kl"]
     finals = {f"final_{name}": mean(name, last) for name in names}
     shares = [mean(f"unscorable/{name}", log) for name in params.rewards]
-    batch = params.per_device_train_batch_size * params.gradient_accumulation_steps
+    num_passes = params.max_steps * params.gradient_accumulation_steps
+    num_batches = ceil(num_passes / (params.passes_per_generation * params.num_iterations))
     return {
         "num_prompts": num_prompts,
         "num_steps": params.max_steps,
-        "num_completions": batch * params.max_steps,
+        "num_completions": num_batches * params.generation_batch_size,
         "unscorable_rate": max(share for share in shares if share is not None),
         **{name: value for name, value in finals.items() if value is not None},
     }

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+
 GYM_COLUMN = "reasoning_gym"
 # What rows, later stages and TRL's rewards call something else.
 _TAKEN = (
@@ -267,6 +269,7 @@ class DecontaminationParams:
 class PromptsParams:
     """What `prompts` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
     seed: int
     system_prompt: str | None
     examples: str

@@ -5,8 +5,11 @@ Standard library only: the graph is read without importing torch.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
 
 MODELS = ("base", "sft", "grpo")  # in the order of the recipe
 
@@ -15,11 +18,18 @@ MODELS = ("base", "sft", "grpo")  # in the order of the recipe
 class ReportParams:
     """What `report` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
+    recipe: str
     tasks: list[str]
     confidence: float
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", self.recipe):
+            raise ValueError(
+                f"report.recipe must consist of a-z, 0-9, '.' and '-', not {self.recipe!r}: "
+                f"slurm/resources.yaml has needs under that name"
+            )
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise ValueError(
                 f"report.tasks must name at least one task, and each once, not {self.tasks}: they "

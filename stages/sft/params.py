@@ -10,19 +10,33 @@ from pathlib import Path
 from typing import Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
+from stages._contract.params import (
+    Image,
+    check_artifact,
+)
+from stages._contract.processes import (
+    Distributed,
+    check_processes,
+)
+from stages.sft.schedule import Schedule, check_schedule
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SftParams:
     """What `sft` reads from params.yaml; the comments there give sources and roles."""
 
+    image: Image
+    dataset: str
     seed: int
+    distributed: Distributed
+    num_processes: int
     num_threads: int
     cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
     attn_implementation: Literal["sdpa", "flash_attention_2"]
     learning_rate: float
-    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"]
+    lr_scheduler_type: Schedule
+    min_lr_rate: float
     warmup_steps: float
     num_train_epochs: float
     per_device_train_batch_size: int
@@ -32,12 +46,17 @@ class SftParams:
     max_length: int
     packing: bool
     loss_type: Literal["nll", "chunked_nll"]
+    use_liger_kernel: bool
     gradient_checkpointing: bool
     logging_steps: int
     save_steps: int | None
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
+        remedy = "artifacts/filter/train.jsonl, or artifacts/prompts/traces.jsonl"
+        check_artifact("sft.dataset", self.dataset, remedy)
+        check_processes("sft", self.distributed, self.num_processes)
+        check_schedule("sft", self.lr_scheduler_type, self.min_lr_rate)
         for key in ("learning_rate", "num_train_epochs", "max_grad_norm"):
             if getattr(self, key) <= 0:
                 raise ValueError(f"sft.{key} must be > 0, not {getattr(self, key)}")
@@ -76,8 +95,8 @@ class SftInputs:
 
 def inputs(params: SftParams, **cell: str) -> SftInputs:
     """Returns the input paths."""
-    del params, cell
-    return SftInputs(model=Path("artifacts/base"), dataset=Path("artifacts/filter/train.jsonl"))
+    del cell
+    return SftInputs(model=Path("artifacts/base"), dataset=Path(params.dataset))
 
 
 def out(**cell: str) -> Path:

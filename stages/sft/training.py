@@ -15,6 +15,7 @@ from stages._contract import manifest
 from stages._contract.artifacts import write_jsonl
 from stages._contract.determinism import check_observed, observe
 from stages._contract.seeding import seed_everything
+from stages.sft.schedule import schedule_kwargs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,13 +53,14 @@ def trainer_kwargs(params: SftParams | GrpoParams, work: Path) -> dict[str, Any]
             "attn_implementation": params.attn_implementation,
         },
         "learning_rate": params.learning_rate,
-        "lr_scheduler_type": params.lr_scheduler_type,
+        **schedule_kwargs(params.lr_scheduler_type, params.min_lr_rate),
         "warmup_steps": params.warmup_steps,
         "per_device_train_batch_size": params.per_device_train_batch_size,
         "gradient_accumulation_steps": params.gradient_accumulation_steps,
         "weight_decay": params.weight_decay,
         "max_grad_norm": params.max_grad_norm,
         "gradient_checkpointing": params.gradient_checkpointing,
+        "use_liger_kernel": params.use_liger_kernel,
         "optim": "adamw_torch_fused",
         "bf16": params.dtype == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
@@ -75,32 +77,47 @@ def train(trainer: Trainer, witness: Witness, params: SftParams | GrpoParams, wo
     """Trains to the end, from the last complete checkpoint in `work` if an earlier run left one."""
     seed_everything(params.seed, params.num_threads)
     checkpoints = work / "checkpoints"
-    for folder in checkpoints.glob("checkpoint-*"):
-        if not _is_complete(folder):
-            shutil.rmtree(folder)
+    is_first = trainer.is_world_process_zero()
+    if is_first:
+        for folder in checkpoints.glob("checkpoint-*"):
+            if not _is_complete(folder, params.num_processes):
+                shutil.rmtree(folder)
+    trainer.accelerator.wait_for_everyone()
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     step = int(last.rpartition("-")[2]) if last else 0
-    witness.resume(step)
+    if is_first:
+        witness.resume(step)
     trainer.add_callback(witness)
     settings = observe()
     check_observed(settings, params.num_threads, params.cpu_isa)
-    manifest.note(resumed_from_step=step, settings=settings)
+    manifest.note(resumed_from_step=step, settings=settings, num_processes=trainer.args.world_size)
     trainer.train(resume_from_checkpoint=last)
 
 
-def _is_complete(checkpoint: Path) -> bool:
-    """Returns whether the trainer's state is there, which is written last, to its end."""
+def _is_complete(checkpoint: Path, num_processes: int) -> bool:
+    """Returns whether the trainer's state is there to its end, which process 0 writes last.
+
+    Each process writes the state of its random numbers itself, perhaps later than that.
+    """
     try:
         TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
     except (FileNotFoundError, json.JSONDecodeError):
         return False
-    return True
+    return len(list(checkpoint.glob("rng_state*.pth"))) == num_processes
 
 
 def save_model(trainer: Trainer, source: Path, out: Path) -> None:
-    """Writes the trained weights and their config, and `source`'s tokenizer byte for byte."""
+    """Writes the trained weights and their config, and `source`'s tokenizer byte for byte.
+
+    All processes call it: under DeepSpeed's ZeRO-3 each has a share of the weights.
+    """
     trainer.model.config.use_cache = True  # TRL switches it off while it trains
-    trainer.model.save_pretrained(out)
+    weights = None
+    if trainer.is_deepspeed_enabled:
+        weights = trainer.accelerator.get_state_dict(trainer.deepspeed)
+    if not trainer.is_world_process_zero():
+        return
+    trainer.model.save_pretrained(out, state_dict=weights)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)

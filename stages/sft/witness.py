@@ -1,7 +1,8 @@
 """Digests of what each training step saw and did, so that two runs can be compared step by step.
 
 They are recorded beside the run, in runs/<stage>.steps.jsonl, and are no part of its hash. With
-several processes, those of process 0 are kept.
+several processes, those of process 0 are kept; under DeepSpeed's ZeRO-3, of its share of the
+weights.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ class Witness(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
 
 
 def _digest_weights(model: torch.nn.Module) -> dict[str, str]:
-    digests = [hashlib.sha256(_to_bytes(tensor)).hexdigest() for tensor in model.parameters()]
+    tensors = [getattr(weight, "ds_tensor", weight) for weight in model.parameters()]
+    digests = [hashlib.sha256(_to_bytes(tensor)).hexdigest() for tensor in tensors]
     return {
         "weights": hashlib.sha256("".join(digests).encode()).hexdigest(),
         "tensors": " ".join(digest[:_NUM_DIGITS] for digest in digests),

@@ -20,6 +20,7 @@ from tests.pipeline.tiny_model import answer, question, write_model
 
 TASK = Path(__file__).parents[2] / "stages/evaluate/tasks/arithmetic.yaml"
 PARAMS = EvaluateParams(
+    image="cpu",
     seed=0,
     num_threads=1,
     cpu_isa="native",

@@ -52,6 +52,7 @@ def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
 def cases(draw: DrawFn) -> tuple[PromptsParams, dict[str, list[Problem]]]:
     """Draws parameters of one to three sources, and the sources' problems."""
     params = PromptsParams(
+        image="cpu",
         seed=draw(st.integers(0, 3)),
         system_prompt=None,
         examples="unused.jsonl",

@@ -24,7 +24,9 @@ ENGINE = EngineParams(
     enable_prefix_caching=True,
     tensor_parallel_size=1,
 )
-PARAMS = EvaluateParams(seed=0, num_threads=2, cpu_isa="avx2", shard_size=8, engine=ENGINE)
+PARAMS = EvaluateParams(
+    image="cpu", seed=0, num_threads=2, cpu_isa="avx2", shard_size=8, engine=ENGINE
+)
 
 
 def test_paths_of_a_cell() -> None:

@@ -81,6 +81,7 @@ def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def params(revision: str | None = REVISION) -> FetchParams:
     return FetchParams(
+        image="cpu",
         source=HubSource(kind="hub", repo="owner/name", revision=revision),
         require_single_digits=True,
         eos_token=None,

@@ -49,8 +49,14 @@ def test_pypi_pins_are_exact(change: dict[str, str], message: str) -> None:
 
 def test_expected_sha256_is_a_digest_or_null() -> None:
     source = PathSource(kind="path", path="model", sha256=SHA256)
-    FetchParams(source=source, require_single_digits=True, eos_token=None, expected_sha256=None)
+    FetchParams(
+        image="cpu", source=source, require_single_digits=True, eos_token=None, expected_sha256=None
+    )
     with pytest.raises(ValueError, match=r"fetch\.expected_sha256 must be 64"):
         FetchParams(
-            source=source, require_single_digits=True, eos_token=None, expected_sha256="latest"
+            image="cpu",
+            source=source,
+            require_single_digits=True,
+            eos_token=None,
+            expected_sha256="latest",
         )

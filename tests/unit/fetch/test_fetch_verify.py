@@ -20,6 +20,7 @@ def take(folder: Path, out: Path, **changes: Any) -> dict[str, Any]:
     """Runs the stage on a local folder whose digest is right."""
     source = PathSource(kind="path", path=str(folder), sha256=sha256_tree(folder))
     settings: dict[str, Any] = {
+        "image": "cpu",
         "source": source,
         "require_single_digits": True,
         "eos_token": None,

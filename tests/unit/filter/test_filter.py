@@ -16,6 +16,7 @@ from stages.filter.select import REASONS, select
 from stages.filter.stage import run
 
 DEFAULTS: dict[str, Any] = {
+    "image": "cpu",
     "seed": 0,
     "min_pass_rate": 0.1,
     "max_pass_rate": 1.0,

@@ -23,6 +23,7 @@ FIELDS: dict[str, Any] = {
 }
 COUNTS = {"num_train": 2, "num_rl": 1, "num_evaluate": 1}
 SETTINGS: dict[str, Any] = {
+    "image": "cpu",
     "seed": 0,
     "system_prompt": None,
     "examples": "unused.jsonl",

@@ -47,6 +47,7 @@ def run_split(
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> Splits:
     params = PromptsParams(
+        image="cpu",
         seed=seed,
         system_prompt="Think.",
         examples="unused.jsonl",

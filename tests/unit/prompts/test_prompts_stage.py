@@ -44,6 +44,7 @@ def stage_params(**sources: Source) -> PromptsParams:
     boilerplate = BoilerplateParams(ngram=5, min_frequency=0.2, num_rows=500)
     decontamination = DecontaminationParams(ngram=10, boilerplate=boilerplate)
     return PromptsParams(
+        image="cpu",
         seed=0,
         system_prompt="Think.",
         examples="unused.jsonl",

@@ -56,7 +56,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-PARAMS = ReportParams(tasks=["sums"], confidence=0.95)
+PARAMS = ReportParams(image="cpu", recipe="smollm2-cpu", tasks=["sums"], confidence=0.95)
 
 
 def test_metrics_and_files(inputs: ReportInputs, out: Path) -> None:
@@ -134,7 +134,7 @@ def test_percent() -> None:
 )
 def test_bounds(tasks: list[str], confidence: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ReportParams(tasks=tasks, confidence=confidence)
+        ReportParams(image="cpu", recipe="smollm2-cpu", tasks=tasks, confidence=confidence)
 
 
 shares = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)

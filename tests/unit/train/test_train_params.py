@@ -19,23 +19,35 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
         ("sft", {"learning_rate": 0.0}, "sft.learning_rate must be > 0, not 0.0"),
         ("sft", {"warmup_steps": -0.1}, "sft.warmup_steps must be >= 0, not -0.1"),
         ("sft", {"max_length": 0}, "sft.max_length must be >= 1, not 0"),
+        ("sft", {"dataset": "/data/x.jsonl"}, "sft.dataset must lie below the repository's root"),
+        ("sft", {"num_processes": 0}, "sft.num_processes must be >= 1, not 0"),
+        ("sft", {"num_processes": 2}, "sft.num_processes is 2 and distributed is none: choose ddp"),
+        ("sft", {"distributed": "ddp"}, "sft.distributed is ddp for one process: set it to none"),
+        ("sft", {"min_lr_rate": 0.1}, r"in \(0, 1\) with .* cosine_with_min_lr, .* not 0.1 with"),
+        ("sft", {"lr_scheduler_type": "cosine_with_min_lr"}, "not 0.0 with cosine_with_min_lr"),
         ("sft", {"save_steps": 0}, "sft.save_steps must be >= 1, or null"),
         ("sft", {"packing": True}, "sft.packing needs attn_implementation flash_attention_2"),
         ("grpo", {"num_generations": 1}, "must be >= 2, not 1: a completion's advantage"),
-        ("grpo", {"num_generations": 7}, r"\(7\) must divide .* \(32\)"),
+        ("grpo", {"num_generations": 7}, r"\(7\) must divide .*, which is 32: whole groups"),
         ("grpo", {"per_device_train_batch_size": 0}, "grpo.per_device_train_batch_size must be"),
         ("grpo", {"rewards": {"acuracy": 1.0}}, "no 'acuracy': did you mean 'accuracy'?"),
         ("grpo", {"rewards": {"beauty": 1.0}}, "no 'beauty': there are accuracy, answer_accuracy,"),
         ("grpo", {"rewards": {"accuracy": 0.0}}, "at least one reward a weight other than 0"),
         ("grpo", {"max_unscorable_rate": 1.5}, r"max_unscorable_rate must be in \[0, 1\], not 1.5"),
-        ("grpo", {"model": "../sft"}, "must be a model folder below the repository's root"),
+        ("grpo", {"model": "../sft"}, "model must lie below the repository's root, not"),
+        ("grpo", {"num_processes": 2}, "grpo.num_processes is 2 and distributed is none"),
+        ("grpo", {"steps_per_generation": 0}, "steps_per_generation must be >= 1, or null"),
+        ("grpo", {"steps_per_generation": 3, "num_generations": 32}, "which is 48: whole groups"),
+        ("grpo", {"epsilon_high": 0.1}, r"epsilon_high must be >= epsilon \(0.2\), or null"),
+        ("grpo", {"ref_model_mixup_alpha": 0.0}, r"mixup_alpha must be in \(0, 1\], not 0.0: 1.0"),
+        ("grpo", {"sync_ref_model": True, "beta": 0.0}, "there is no reference model then"),
         ("grpo", {"beta": -0.1}, "grpo.beta must be >= 0, not -0.1"),
         ("grpo", {"temperature": 0.0}, "grpo.temperature must be > 0, not 0.0"),
         ("grpo", {"top_p": 0.0}, r"grpo.top_p must be in \(0, 1\], not 0.0"),
         ("grpo", {"max_steps": 0}, "grpo.max_steps must be >= 1, not 0"),
         ("grpo", {"save_steps": 0}, "grpo.save_steps must be >= 1, or null"),
-        ("generate", {"model": "/models/r1"}, "must be a model folder below the repository's root"),
-        ("generate", {"model": "../r1"}, "must be a model folder below the repository's root"),
+        ("generate", {"model": "/models/r1"}, "model must lie below the repository's root, not"),
+        ("generate", {"model": "../r1"}, "model must lie below the repository's root, not"),
         ("generate", {"num_samples": 0}, "generate.num_samples must be >= 1, not 0"),
         ("generate", {"temperature": 0.0}, "all samples of a problem would be the same"),
         ("generate", {"temperature": -1.0}, "generate.temperature must be >= 0, not -1.0"),
@@ -70,3 +82,10 @@ def test_bounds_name_key_and_remedy(stage: str, changes: dict[str, Any], message
 def test_bounds_of_rewards_arguments(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"grpo.reward_args.*{message}"):
         replace(load(PARAMS, "grpo").reward_args, **changes)
+
+
+def test_completions_are_sampled_by_all_processes_for_some_steps() -> None:
+    params = load(PARAMS, "grpo")
+    assert (params.passes_per_generation, params.generation_batch_size) == (2, 32)
+    spread = replace(params, distributed="zero3", num_processes=4, steps_per_generation=8)
+    assert (spread.passes_per_generation, spread.generation_batch_size) == (8, 512)

@@ -1,0 +1,52 @@
+"""One process of a stage that computes in several: `accelerate launch` starts it, not the user."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from stages._contract import manifest, params
+from stages._contract.artifacts import write_json
+from stages._contract.processes import FAILURE, RESULTS
+from stages._contract.run import PARAMS, set_environment
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the stage's cell in this process, and returns its exit status.
+
+    Process 0 writes into the output's folder and leaves its results in `work`; what another one
+    writes into its own is removed.
+    """
+    stage, cell, out, work = arguments
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent says what there is to say
+    values = params.load(PARAMS, stage)
+    inputs = importlib.import_module(f"stages.{stage}.params").inputs(values, **json.loads(cell))
+    set_environment(stage, values)
+    module = importlib.import_module(f"stages.{stage}.stage")
+    is_first = os.environ["RANK"] == "0"
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            results = module.run(values, inputs, Path(out if is_first else scratch), Path(work))
+        except (ValueError, FileNotFoundError) as error:
+            return _fail(Path(work), error)
+    if is_first:
+        write_json(Path(work) / RESULTS, {"results": results, "facts": manifest.noted()})
+    return 0
+
+
+def _fail(work: Path, error: Exception) -> int:
+    """Leaves the message of the first process that fails."""
+    if os.environ.get("R1_TRACEBACK"):
+        raise error
+    if not (work / FAILURE).exists():
+        write_json(work / FAILURE, {"message": str(error)})
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
