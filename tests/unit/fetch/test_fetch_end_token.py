@@ -66,4 +66,10 @@ def test_unknown_token_is_named(fetched: Path, tmp_path: Path) -> None:
         take(fetched, tmp_path / "out", eos_token="<eot>")
     source = PathSource(kind="path", path="model", sha256="0" * 64)
     with pytest.raises(ValueError, match=r"fetch\.eos_token must be a token, or null"):
-        FetchParams(source=source, require_single_digits=True, eos_token="", expected_sha256=None)
+        FetchParams(
+            image="cpu",
+            source=source,
+            require_single_digits=True,
+            eos_token="",
+            expected_sha256=None,
+        )

@@ -224,6 +224,7 @@ def stage_params(problems: Path, traces: JsonlTraces | None) -> PromptsParams:
         num_evaluate=1,
     )
     return PromptsParams(
+        image="cpu",
         seed=0,
         system_prompt=None,
         examples="unused.jsonl",
