@@ -44,6 +44,7 @@ class SftParams:
     weight_decay: float
     max_grad_norm: float
     max_length: int
+    drop_longer: bool
     packing: bool
     loss_type: Literal["nll", "chunked_nll"]
     use_liger_kernel: bool
@@ -76,6 +77,11 @@ class SftParams:
         if self.save_steps is not None and self.save_steps < 1:
             raise ValueError(
                 f"sft.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
+            )
+        if self.use_liger_kernel and self.loss_type == "chunked_nll":
+            raise ValueError(
+                "sft.use_liger_kernel is true and loss_type is chunked_nll: Liger's loss has "
+                "chunks of its own, and TRL refuses both; set loss_type to nll"
             )
         if self.packing and self.attn_implementation != "flash_attention_2":
             raise ValueError(

@@ -66,14 +66,17 @@ def run(params: SftParams, inputs: SftInputs, out: Path, work: Path) -> dict[str
         args=SFTConfig(**to_trl(params, work)),
         train_dataset=dataset,
     )
-    _check_lengths(trainer, params)
+    num_cut = 0
+    if not params.packing:  # whole traces fill a pack; TRL splits none under the strategy "bfd"
+        trainer.train_dataset, num_cut = keep_whole(trainer.train_dataset, params)
     trainer.witness = Witness(work / STEPS)
     train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)
-    log = write_log(trainer, COLUMNS, out / "log.jsonl")
+    log = write_log(trainer, name_columns(params), out / "log.jsonl")
     return {
         "sft": {
-            "num_samples": len(rows),
+            "num_samples": len(rows) - num_cut,
+            **({"num_dropped": num_cut} if params.drop_longer else {}),
             "num_steps": trainer.state.global_step,
             "loss": log[-1]["loss"],
             "mean_token_accuracy": log[-1]["mean_token_accuracy"],
@@ -81,13 +84,29 @@ def run(params: SftParams, inputs: SftInputs, out: Path, work: Path) -> dict[str
     }
 
 
-def _check_lengths(trainer: SFTTrainer, params: SftParams) -> None:
-    """Refuses traces that TRL has cut at max_length: their end would never be learnt."""
-    if params.packing:
-        return  # whole traces fill a pack; TRL splits none under the strategy "bfd"
-    num_cut = sum(len(ids) >= params.max_length for ids in trainer.train_dataset["input_ids"])
-    if num_cut:
+def keep_whole(dataset: Dataset, params: SftParams) -> tuple[Dataset, int]:
+    """Returns the traces that TRL has not cut at max_length, and how many it has.
+
+    The end of those, where the answer is, would never be learnt.
+
+    Raises:
+        ValueError: there are some, and `drop_longer` does not allow for it, or all are.
+    """
+    whole = [
+        index for index, ids in enumerate(dataset["input_ids"]) if len(ids) < params.max_length
+    ]
+    num_cut = len(dataset) - len(whole)
+    if num_cut and not (params.drop_longer and whole):
         raise ValueError(
-            f"sft.max_length is {params.max_length} tokens, but {num_cut} traces are as long or "
-            f"longer: raise it, or lower generate.max_tokens"
+            f"sft.max_length is {params.max_length} tokens, but {num_cut} of {len(dataset)} traces "
+            f"are as long or longer: raise it, lower generate.max_tokens, or set drop_longer to "
+            f"true"
         )
+    return (dataset.select(whole), num_cut) if num_cut else (dataset, 0)
+
+
+def name_columns(params: SftParams) -> dict[str, str]:
+    """Returns the columns of the log: ours -> TRL's."""
+    # Liger's kernels never have the logits in one place, so that TRL cannot tell the entropy.
+    left_out = {"entropy"} if params.use_liger_kernel else set()
+    return {ours: theirs for ours, theirs in COLUMNS.items() if ours not in left_out}

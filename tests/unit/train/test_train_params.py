@@ -26,6 +26,7 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
         ("sft", {"min_lr_rate": 0.1}, r"in \(0, 1\) with .* cosine_with_min_lr, .* not 0.1 with"),
         ("sft", {"lr_scheduler_type": "cosine_with_min_lr"}, "not 0.0 with cosine_with_min_lr"),
         ("sft", {"save_steps": 0}, "sft.save_steps must be >= 1, or null"),
+        ("sft", {"use_liger_kernel": True}, "loss_type is chunked_nll: .* set loss_type to nll"),
         ("sft", {"packing": True}, "sft.packing needs attn_implementation flash_attention_2"),
         ("grpo", {"num_generations": 1}, "must be >= 2, not 1: a completion's advantage"),
         ("grpo", {"num_generations": 7}, r"\(7\) must divide .*, which is 32: whole groups"),

@@ -1,0 +1,49 @@
+"""Traces that are too long, and the log's columns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from datasets import Dataset
+
+from stages._contract.params import load
+from stages.sft.stage import keep_whole, name_columns
+
+if TYPE_CHECKING:
+    from stages.sft.params import SftParams
+
+PARAMS: SftParams = load(Path(__file__).parents[3] / "params.yaml", "sft")
+
+
+def tokenised(*lengths: int) -> Dataset:
+    return Dataset.from_list([{"input_ids": list(range(length))} for length in lengths])
+
+
+def test_traces_that_were_cut_are_an_error_unless_they_may_be_dropped() -> None:
+    dataset = tokenised(3, 8, 2, 8)  # TRL cuts at 8: who has 8 may have had more
+    params = replace(PARAMS, max_length=8)
+    with pytest.raises(ValueError, match="is 8 tokens, but 2 of 4 traces are .* set drop_longer"):
+        keep_whole(dataset, params)
+    kept, num_cut = keep_whole(dataset, replace(params, drop_longer=True))
+    assert (num_cut, [len(ids) for ids in kept["input_ids"]]) == (2, [3, 2])
+
+
+def test_none_is_dropped_where_none_is_too_long() -> None:
+    dataset = tokenised(3, 7)
+    kept, num_cut = keep_whole(dataset, replace(PARAMS, max_length=8))
+    assert kept is dataset
+    assert num_cut == 0
+
+
+def test_dropping_all_is_an_error() -> None:
+    with pytest.raises(ValueError, match="2 of 2 traces"):
+        keep_whole(tokenised(8, 8), replace(PARAMS, max_length=8, drop_longer=True))
+
+
+def test_liger_has_no_entropy_to_log() -> None:
+    assert "entropy" in name_columns(PARAMS)
+    fused = name_columns(replace(PARAMS, use_liger_kernel=True, loss_type="nll"))
+    assert name_columns(PARAMS).keys() - fused.keys() == {"entropy"}
