@@ -13,6 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoParams:
+    image: str
     size: int
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +29,21 @@ def out(**cell):
 def metrics(**cell):
     return {"demo": Path("metrics/demo.json")}
 """
+# Where the launcher finds the recipe's name; the stage itself is never run.
+REPORT = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportParams:
+    recipe: str
+"""
+VALUES = """\
+demo:
+  image: cpu
+  size: 3
+report:
+  recipe: tiny
+"""
 GRAPH = """
 stages:
   demo:
@@ -41,14 +57,16 @@ stages:
 
 def make_demo(repo: Path) -> None:
     """Makes the folder such a repository, still without demo's stage.py."""
-    (repo / "stages" / "demo").mkdir(parents=True)
+    for stage in ("demo", "report"):
+        (repo / "stages" / stage).mkdir(parents=True)
     for name in ("__init__.py", "__main__.py"):
         shutil.copy(ROOT / "stages" / name, repo / "stages")
     skip = shutil.ignore_patterns("__pycache__")
     for name in ("_contract", "_launch"):
         shutil.copytree(ROOT / "stages" / name, repo / "stages" / name, ignore=skip)
     (repo / "stages" / "demo" / "params.py").write_text(PARAMS)
-    (repo / "params.yaml").write_text("demo:\n  size: 3\n")
+    (repo / "stages" / "report" / "params.py").write_text(REPORT)
+    (repo / "params.yaml").write_text(VALUES)
     (repo / "dvc.yaml").write_text(GRAPH)
     (repo / "data.txt").write_text("x")
 

@@ -1,57 +1,110 @@
-"""A stage in an Apptainer image on this machine."""
+"""Which Apptainer image a stage runs in, and running it there on this machine."""
 
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages._contract.artifacts import sha256_file
+from stages._launch.site import read_strictly
 
 if TYPE_CHECKING:
-    from stages._launch.site import ApptainerSite, Image
+    from stages._launch.site import ApptainerSite
+
+LOCKS = Path("containers")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def command_of(site: ApptainerSite, root: Path, arguments: list[str]) -> list[str]:
-    """Returns the command that runs `python -m stages` with the arguments in the site's image."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageLock:
+    """What `nox -s images` has written about the image that it built."""
+
+    image: str
+    sif_sha256: str
+    sif_bytes: int
+    revision: str
+    inputs: dict[str, str]
+    apptainer: str
+    debian: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Checks the digest. Raises ValueError naming the key."""
+        if not _SHA256.fullmatch(self.sif_sha256):
+            raise ValueError(f"sif_sha256 must be 64 hex digits, not {self.sif_sha256!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """An image's file; nothing runs in it before it has the digest of the lock."""
+
+    path: str
+    sha256: str
+    lock: str
+
+
+def find_image(images: str, name: str) -> Image:
+    """Returns the image of that name in the site's folder of images, as its lock has it.
+
+    Raises:
+        ValueError: there is no lock, or it is not right.
+    """
+    path = LOCKS / f"{name}.lock.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"there is no {path}, which says which image {name} is: build it with "
+            f"`python3 -m nox -s images -- {name}`, or set images to null in the site's file"
+        )
+    lock: ImageLock = read_strictly(path, ImageLock, "image")
+    if lock.image != name:
+        raise ValueError(f"{path}: image must be {name!r}, not {lock.image!r}: build it again")
+    return Image(path=f"{images}/{name}.sif", sha256=lock.sif_sha256, lock=path.as_posix())
+
+
+def command_of(site: ApptainerSite, image: Image, root: Path, arguments: list[str]) -> list[str]:
+    """Returns the command that runs `python -m stages` with the arguments in the image."""
     command = [site.apptainer, "exec", "--containall"]
     if site.gpus:
         command.append("--nv")
     command += ["--workdir", site.scratch, "--pwd", str(root), "--bind", str(root)]
     for bind in site.binds:
         command += ["--bind", bind]
-    return [*command, site.image.path, site.python, "-m", "stages", *arguments]
+    return [*command, image.path, site.python, "-m", "stages", *arguments]
 
 
 def check_image(image: Image) -> None:
-    """Checks that the image is what the site's file says.
+    """Checks that the image is what its lock says.
 
     Raises:
         ValueError: it is not there, or has another sha256.
     """
     path = Path(image.path)
     if not path.is_file():
-        raise ValueError(f"there is no image {path}: copy it there, or change image.path")
+        raise ValueError(
+            f"there is no image {path}: copy it there, or change images in the site's file"
+        )
     found = sha256_file(path)
     if found != image.sha256:
         raise ValueError(
-            f"the image {path} has the sha256 {found}, and image.sha256 is {image.sha256}: copy it "
-            f"again, or use the image that was meant"
+            f"the image {path} has the sha256 {found}, and {image.lock} says {image.sha256}: copy "
+            f"the one that was meant, or build it again"
         )
 
 
-def replace_process(site: ApptainerSite, arguments: list[str]) -> int:
+def replace_process(site: ApptainerSite, image: Image, arguments: list[str]) -> int:
     """Becomes the command, so that signals reach the stage as they are; returns only if it cannot.
 
     Raises:
-        ValueError: the image is not the site's, or there is no such command.
+        ValueError: the image is not the lock's, or there is no such command.
     """
     root = Path.cwd()
     if not set(str(root)).isdisjoint(":,"):
         raise ValueError(f"{root} holds ':' or ',', which Apptainer splits at: move the repository")
-    check_image(site.image)
+    check_image(image)
     Path(site.scratch).mkdir(parents=True, exist_ok=True)
-    command = command_of(site, root, arguments)
+    command = command_of(site, image, root, arguments)
     passed = {f"APPTAINERENV_{name}": value for name, value in site.environment.items()}
     try:
         os.execvpe(command[0], command, {**os.environ, **passed})  # noqa: S606

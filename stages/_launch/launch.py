@@ -13,7 +13,7 @@ from stages._contract import params
 from stages._contract.artifacts import publish, write_json, write_whole
 from stages._contract.run import PARAMS, run_stage
 from stages._launch import slurm
-from stages._launch.apptainer import replace_process
+from stages._launch.apptainer import find_image, replace_process
 from stages._launch.deps import find_changes, hash_deps, key_of
 from stages._launch.render import JOBS, arguments_of, list_outputs, name_of, render
 from stages._launch.resources import load_resources
@@ -48,9 +48,10 @@ def launch(stage: str, cell: dict[str, str]) -> int:
         if isinstance(site, LocalSite):
             return run_stage(stage, cell)
         name_of(stage, cell)
-        params.load(PARAMS, stage)  # here, and not after hours in a queue
+        image = params.load(PARAMS, stage).image  # here, and not after hours in a queue
         if isinstance(site, ApptainerSite):
-            return replace_process(site, ["exec", *arguments_of(stage, cell)])
+            found = find_image(site.images, image)
+            return replace_process(site, found, ["exec", *arguments_of(stage, cell)])
         return _run_job(stage, cell, site)
     except KeyboardInterrupt:  # while files were hashed: a job notes its signals
         print(f"rederive: {stage}: interrupted", file=sys.stderr)  # noqa: T201 - as below
@@ -75,17 +76,17 @@ def render_job(stage: str, cell: dict[str, str]) -> str:
             f"the site {name} is of kind {site.kind}, which has no scripts: set R1_SITE, e.g. "
             f"R1_SITE=example python -m stages render {stage}"
         )
-    return render(stage, cell, site, load_resources(stage))
+    return _render(stage, cell, site)
+
+
+def _render(stage: str, cell: dict[str, str], site: SlurmSite) -> str:
+    """Returns the script of the stage's cell, in the image that params.yaml names for the stage."""
+    image = find_image(site.images, params.load(PARAMS, stage).image) if site.images else None
+    return render(stage, cell, site, load_resources(stage), image)
 
 
 def _run_job(stage: str, cell: dict[str, str], site: SlurmSite) -> int:
-    resources = load_resources(stage)
-    if resources.nodes > 1:
-        raise ValueError(
-            f"{stage}.nodes in slurm/resources.yaml is {resources.nodes}, and no stage computes on "
-            f"several nodes in this version: set it to 1"
-        )
-    script = render(stage, cell, site, resources)
+    script = _render(stage, cell, site)
     name = name_of(stage, cell)
     folder = JOBS / name
     digests = hash_deps(stage, cell)

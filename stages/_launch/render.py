@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 if TYPE_CHECKING:
+    from stages._launch.apptainer import Image
     from stages._launch.resources import Resources
     from stages._launch.site import SlurmSite
 
@@ -53,8 +54,10 @@ def list_outputs(stage: str, cell: dict[str, str]) -> list[Path]:
     return [declared.out(**cell), *declared.metrics(**cell).values()]
 
 
-def render(stage: str, cell: dict[str, str], site: SlurmSite, resources: Resources) -> str:
-    """Returns the script that runs the stage's cell on the site.
+def render(
+    stage: str, cell: dict[str, str], site: SlurmSite, resources: Resources, image: Image | None
+) -> str:
+    """Returns the script that runs the stage's cell on the site, in the image if there is one.
 
     Raises:
         ValueError: a value cannot be written for Slurm, or the time is shorter than the warning
@@ -87,6 +90,7 @@ def render(stage: str, cell: dict[str, str], site: SlurmSite, resources: Resourc
         outputs=[path.as_posix() for path in list_outputs(stage, cell)],
         arguments=arguments_of(stage, cell),
         site=site,
+        image=image,
         resources=asdict(resources),
         options=_list_options(name, site, resources),
     )

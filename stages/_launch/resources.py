@@ -1,4 +1,4 @@
-"""What a stage needs of a cluster: slurm/resources.yaml, read as strictly as params.yaml."""
+"""What each recipe's stages need of a cluster: slurm/resources.yaml, read strictly."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages._contract.params import stage_names
+from stages._contract import params
+from stages._contract.params import STAGES, stage_names
+from stages._contract.run import PARAMS
 from stages._launch.site import read_strictly
 
 RESOURCES = Path("slurm/resources.yaml")
+CONTROLLER = "controller"  # no stage: the job that runs `dvc repro`
 _TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)")
 _MEMORY = re.compile(r"0|[1-9]\d*[MGT]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """A stage's needs; the names are those of sbatch's options."""
+    """A stage's needs; the names are those of sbatch's options, `array` is its number of tasks."""
 
+    array: int
     nodes: int
     gpus_per_node: int
     cpus_per_task: int
@@ -27,6 +31,7 @@ class Resources:
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
         for key, least, most in (
+            ("array", 1, 1000),  # MaxArraySize, unless an administrator has changed it
             ("nodes", 1, 4096),
             ("gpus_per_node", 0, 64),
             ("cpus_per_task", 1, 4096),
@@ -50,13 +55,66 @@ class Resources:
 
 
 def load_resources(stage: str) -> Resources:
-    """Returns the stage's needs. Raises ValueError naming file and key, also of other stages."""
-    needs: dict[str, Resources] = read_strictly(RESOURCES, dict[str, Resources], "resources")
-    for name in needs:
-        if name not in stage_names():
-            raise ValueError(
-                f"{RESOURCES}: {name!r} is no stage: stages are {', '.join(stage_names())}"
-            )
-    if stage not in needs:
-        raise ValueError(f"{RESOURCES}: {stage!r} is missing: give it the section of another stage")
-    return needs[stage]
+    """Returns the stage's needs in the recipe of params.yaml, which fit the stage's parameters.
+
+    Raises:
+        ValueError: a key is missing, unknown or out of bounds, in whichever section, or the needs
+            do not fit; names the file and the key.
+    """
+    recipe = params.load(PARAMS, "report").recipe
+    kind = dict[str, dict[str, Resources]]
+    recipes: dict[str, dict[str, Resources]] = read_strictly(RESOURCES, kind, "resources")
+    known = [*stage_names(), CONTROLLER]
+    for name in (f"{name}.{key}" for name, found in recipes.items() for key in found):
+        if name.rpartition(".")[2] not in known:
+            raise ValueError(f"{RESOURCES}: {name} is no stage: stages are {', '.join(known)}")
+    if recipe not in recipes:
+        raise ValueError(
+            f"{RESOURCES}: {recipe!r}, the report.recipe of {PARAMS}, is missing: it has "
+            f"{', '.join(recipes) or 'none'}; give it a section"
+        )
+    if stage not in recipes[recipe]:
+        raise ValueError(
+            f"{RESOURCES}: {recipe}.{stage} is missing: give it the needs of another stage"
+        )
+    needs = recipes[recipe][stage]
+    values = None if stage == CONTROLLER else params.load(PARAMS, stage)
+    try:
+        _check_fit(stage, needs, getattr(values, "num_processes", None))
+    except ValueError as error:
+        raise ValueError(f"{RESOURCES}: {recipe}.{stage}: {error}") from error
+    return needs
+
+
+def _check_fit(stage: str, needs: Resources, num_processes: int | None) -> None:
+    """Checks that what the stage computes can be spread as the needs say.
+
+    Raises:
+        ValueError: it cannot; names the key.
+    """
+    if needs.array > 1:
+        if needs.nodes > 1:
+            raise ValueError(f"nodes is {needs.nodes}, and each task of an array is on one node")
+        if not _has_parts(stage):
+            raise ValueError(f"array is {needs.array}, and {stage} does not work in parts: set 1")
+    if num_processes is None:
+        if needs.nodes > 1:
+            raise ValueError(f"nodes is {needs.nodes}, and {stage} computes on one: set 1")
+        return
+    if num_processes % needs.nodes:
+        raise ValueError(
+            f"nodes is {needs.nodes}, which does not divide {stage}.num_processes of {PARAMS}, "
+            f"{num_processes}: each node has as many processes"
+        )
+    num_gpus = needs.nodes * needs.gpus_per_node
+    if num_gpus and num_gpus != num_processes:
+        raise ValueError(
+            f"{needs.nodes} nodes with {needs.gpus_per_node} GPUs each have {num_gpus}, and "
+            f"{stage}.num_processes of {PARAMS} is {num_processes}: each process has one GPU"
+        )
+
+
+def _has_parts(stage: str) -> bool:
+    """Returns whether the stage's `fill` does a part of its work; imports nothing for that."""
+    path = STAGES / stage / "stage.py"
+    return path.is_file() and "\ndef fill(" in path.read_text(encoding="utf-8")

@@ -21,25 +21,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _BIND = re.compile(r"/[^:,]*(:/[^:,]*(:r[ow])?)?")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Image:
-    """An Apptainer image; nothing runs in it before its file has this digest."""
-
-    kind: Literal["sif"]
-    path: str
-    sha256: str
-
-    def __post_init__(self) -> None:
-        """Checks the bounds. Raises ValueError naming the key."""
-        _check_text(self)
-        _check_absolute("image.path", self.path)
-        if not _SHA256.fullmatch(self.sha256):
-            raise ValueError(
-                f"image.sha256 must be 64 hex digits, not {self.sha256!r}: `sha256sum` prints them"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +32,11 @@ class LocalSite:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApptainerSite:
-    """Stages run on this machine, in an image."""
+    """Stages run on this machine, in the images of a folder."""
 
     kind: Literal["apptainer"]
     apptainer: str
-    image: Image
+    images: str
     gpus: bool
     python: str
     binds: list[str]
@@ -65,6 +46,7 @@ class ApptainerSite:
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
         _check_text(self)
+        _check_absolute("images", self.images)
         _check_absolute("scratch", self.scratch)
         _check_binds(self.binds)
         _check_variables("environment", list(self.environment))
@@ -87,7 +69,7 @@ class SlurmSite:
     environment: dict[str, str]
     pass_environment: list[str]
     apptainer: str
-    image: Image | None
+    images: str | None
     binds: list[str]
     python: str | None
     work_dir: str | None
@@ -101,13 +83,13 @@ class SlurmSite:
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
         _check_text(self)
-        for key in ("python", "work_dir", "scratch"):
-            if getattr(self, key) is not None and not (key == "python" and self.image):
+        for key in ("images", "python", "work_dir", "scratch"):
+            if getattr(self, key) is not None and not (key == "python" and self.images):
                 _check_absolute(key, getattr(self, key))
-        if self.image and (self.python is None or self.scratch is None):
+        if self.images and (self.python is None or self.scratch is None):
             raise ValueError(
-                "image needs python, its interpreter's name inside, and scratch, where /tmp of "
-                "the image lies: set both, or image to null"
+                "images needs python, the interpreter's name inside, and scratch, where /tmp of "
+                "an image lies: set both, or images to null"
             )
         _check_binds(self.binds)
         _check_variables("environment", list(self.environment))

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
-NEEDS = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 2, "mem": "4G", "time": "00:10:00"}
+NEEDS = {"array": 1, "nodes": 1, "gpus_per_node": 0, "cpus_per_task": 2, "mem": "4G"}
+NEEDS |= {"time": "00:10:00"}
 # Bodies of the stage `demo`: one ends at once, the other at `let_go`.
 PASSES = '(out / "a").write_text("1")\nreturn {"demo": {"n": params.size}}'
 WAITS = f"""
@@ -49,7 +50,8 @@ def let_go(repo: Path) -> None:
 
 def set_needs(repo: Path, *stages: str, **changes: Any) -> None:
     """Sets what these stages ask for, and nothing for others."""
-    needs = dict.fromkeys(stages, NEEDS | changes)
+    recipe = YAML(typ="safe", pure=True).load(repo / "params.yaml")["report"]["recipe"]
+    needs = {recipe: dict.fromkeys(stages, NEEDS | changes)}
     YAML(pure=True).dump(needs, repo / "slurm/resources.yaml")
 
 

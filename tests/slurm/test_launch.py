@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.demo import make_demo, write_stage
+from tests.demo import VALUES, make_demo, write_stage
 from tests.slurm.launching import (
     PASSES,
     WAITS,
@@ -121,7 +121,7 @@ def test_other_params_are_refused_while_the_job_runs(cluster: Cluster, demo: Pat
     launched = launch(cluster, demo, "demo")
     launched.wait_for("the stage has begun")
     launched.stop(signal.SIGKILL)
-    (demo / "params.yaml").write_text("demo:\n  size: 4\n")
+    (demo / "params.yaml").write_text(VALUES.replace("3", "4"))
     again = launch(cluster, demo, "demo")
     assert again.finish() == 1
     (job,) = jobs_of(cluster, demo)

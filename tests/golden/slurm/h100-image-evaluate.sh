@@ -97,7 +97,7 @@ run_stage() {
     [ -r /shared/images/train.sif ] ||
         fail 'there is no image /shared/images/train.sif: copy it there'
     printf '%s  %s\n' 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e /shared/images/train.sif | sha256sum --check --status ||
-        fail 'the image /shared/images/train.sif has not the sha256 of the site'"'"'s file: copy it again'
+        fail 'the image /shared/images/train.sif has not the sha256 of containers/train.lock.yaml: copy it again'
     unset TMPDIR # the image's /tmp lies there
     local name python=(apptainer exec --containall --nv --workdir "$scratch" --pwd /shared/rederive
         --bind /shared/rederive --bind /shared/data:/data:ro --bind /shared/cache /shared/images/train.sif python3)

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from stages._launch.apptainer import Image
 from stages._launch.render import render
 from stages._launch.resources import Resources, load_resources
-from stages._launch.site import Image, SlurmSite, load_site
+from stages._launch.site import SlurmSite, load_site
 
 FOLDER = Path(__file__).parent
-H100 = Resources(nodes=1, gpus_per_node=8, cpus_per_task=96, mem="1500G", time="2-00:00:00")
-IMAGE = Image(kind="sif", path="/shared/images/train.sif", sha256="5e" * 32)
+H100 = Resources(
+    array=1, nodes=1, gpus_per_node=8, cpus_per_task=96, mem="1500G", time="2-00:00:00"
+)
+IMAGE = Image(path="/shared/images/train.sif", sha256="5e" * 32, lock="containers/train.lock.yaml")
 
 
 def render_all() -> dict[str, str]:
@@ -39,20 +42,24 @@ def render_all() -> dict[str, str]:
         scratch="/nvme/of users",
     )
     in_image = replace(
-        full, image=IMAGE, python="python3", binds=["/shared/data:/data:ro", "/shared/cache"]
+        full,
+        images="/shared/images",
+        python="python3",
+        binds=["/shared/data:/data:ro", "/shared/cache"],
     )
     cell = {"model": "sft", "task": "arithmetic"}
     return {
-        "example-grpo.sh": render("grpo", {}, site, load_resources("grpo")),
-        "example-evaluate.sh": render("evaluate", cell, site, load_resources("evaluate")),
-        "h100-grpo.sh": render("grpo", {}, full, H100),
-        "h100-image-evaluate.sh": render("evaluate", cell, in_image, H100),
-        "h100-nodes-grpo.sh": render("grpo", {}, full, replace(H100, nodes=4)),
+        "example-grpo.sh": render("grpo", {}, site, load_resources("grpo"), None),
+        "example-evaluate.sh": render("evaluate", cell, site, load_resources("evaluate"), None),
+        "h100-grpo.sh": render("grpo", {}, full, H100, None),
+        "h100-image-evaluate.sh": render("evaluate", cell, in_image, H100, IMAGE),
+        "h100-nodes-grpo.sh": render("grpo", {}, full, replace(H100, nodes=4), None),
         "no-requeue-filter.sh": render(
             "filter",
             {},
             replace(site, scratch=None, max_requeues=0, signal_before_end_s=0, partition=None),
             load_resources("filter"),
+            None,
         ),
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo import make_demo, write_stage
+from tests.demo import VALUES, make_demo, write_stage
 from tests.git import git
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +73,7 @@ def test_manifest_tells_a_changed_tree_from_the_files_that_a_run_writes(repo: Pa
     (repo / "dvc.lock").write_text("new")
     found = []
     for size in (3, 4):
-        (repo / "params.yaml").write_text(f"demo:\n  size: {size}\n")
+        (repo / "params.yaml").write_text(VALUES.replace("3", str(size)))
         assert finish(start(repo)) == (0, "")
         found.append(json.loads((repo / "runs" / "demo.json").read_text()))
     assert [manifest["dirty"] for manifest in found] == [False, True]
@@ -97,7 +97,7 @@ def test_missing_input_is_one_line(repo: Path) -> None:
 
 def test_bad_params_are_one_line(repo: Path) -> None:
     write_stage(repo, "return {}")
-    (repo / "params.yaml").write_text("demo:\n  size: big\n")
+    (repo / "params.yaml").write_text(VALUES.replace("3", "big"))
     assert finish(start(repo)) == (1, "rederive: demo: demo.size: expected int, got str 'big'\n")
 
 
@@ -159,9 +159,9 @@ def test_next_run_finds_its_work_and_other_params_do_not(repo: Path) -> None:
     write_stage(repo, body)
     assert finish(start(repo))[1] == "rederive: demo: found []\n"
     assert finish(start(repo))[1] == "rederive: demo: found ['shard']\n"
-    (repo / "params.yaml").write_text("demo:\n  size: 4\n")
+    (repo / "params.yaml").write_text(VALUES.replace("3", "4"))
     assert finish(start(repo))[1] == "rederive: demo: found []\n"
-    (repo / "params.yaml").write_text("demo:\n  size: 3\n")
+    (repo / "params.yaml").write_text(VALUES)
     (repo / "work" / "demo" / "go").touch()
     assert finish(start(repo)) == (0, "")
     assert (repo / "artifacts" / "demo" / "found").read_text() == "['shard']"
@@ -196,7 +196,7 @@ def test_unknown_stage_lists_the_known_ones(repo: Path) -> None:
     command = [sys.executable, "-m", "stages", "run", "dmeo"]
     done = subprocess.run(command, cwd=repo, text=True, capture_output=True, check=False)
     assert done.returncode == 2
-    assert "invalid choice: 'dmeo' (choose from 'demo')" in done.stderr
+    assert "invalid choice: 'dmeo' (choose from 'demo', 'report')" in done.stderr
 
 
 def test_check_reads_every_section_without_torch() -> None:

@@ -11,9 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo import make_demo, write_stage
+from tests.demo import VALUES, make_demo, write_stage
 
 ROOT = Path(__file__).parents[3]
+# Of the text `x`, in place of an image.
+LOCK = {
+    "image": "cpu",
+    "sif_sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+    "sif_bytes": 1,
+    "revision": "0" * 40,
+    "inputs": {},
+    "apptainer": "1.4.5",
+    "debian": {},
+}
 
 
 def call(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,11 +44,7 @@ def demo(tmp_path: Path) -> Path:
     box = {
         "kind": "apptainer",
         "apptainer": str(tmp_path / "apptainer"),
-        "image": {
-            "kind": "sif",
-            "path": str(tmp_path / "data.txt"),
-            "sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
-        },
+        "images": str(tmp_path / "images"),
         "gpus": False,
         "python": "python3",
         "binds": ["/data:/d:ro"],
@@ -46,8 +52,13 @@ def demo(tmp_path: Path) -> Path:
         "environment": {"A": "b c"},
     }
     (sites / "box.yaml").write_text(json.dumps(box), encoding="utf-8")
-    needs = {"nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem": "1G", "time": "00:10:00"}
-    (tmp_path / "slurm/resources.yaml").write_text(json.dumps({"demo": needs}), encoding="utf-8")
+    for folder in ("images", "containers"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "images/cpu.sif").write_text("x", encoding="utf-8")
+    (tmp_path / "containers/cpu.lock.yaml").write_text(json.dumps(LOCK), encoding="utf-8")
+    needs = {"array": 1, "nodes": 1, "gpus_per_node": 0, "cpus_per_task": 1, "mem": "1G"}
+    recipes = {"tiny": {"demo": needs | {"time": "00:10:00"}}}
+    (tmp_path / "slurm/resources.yaml").write_text(json.dumps(recipes), encoding="utf-8")
     return tmp_path
 
 
@@ -90,7 +101,7 @@ def test_unknown_site_is_one_line(demo: Path) -> None:
 
 
 def test_mistake_in_the_parameters_is_found_before_a_job_is(demo: Path) -> None:
-    (demo / "params.yaml").write_text("demo:\n  size: big\n", encoding="utf-8")
+    (demo / "params.yaml").write_text(VALUES.replace("3", "big"), encoding="utf-8")
     done = call(demo, "run", "demo", R1_SITE="example", PATH="/nowhere")
     assert done.returncode == 1
     assert done.stderr == "rederive: demo: demo.size: expected int, got str 'big'\n"
@@ -134,7 +145,10 @@ def test_several_nodes_are_refused_where_stages_compute_on_one(demo: Path) -> No
     path.write_text(text, encoding="utf-8")
     done = call(demo, "run", "demo", R1_SITE="example")
     assert done.returncode == 1
-    assert "demo.nodes in slurm/resources.yaml is 2, and no stage computes on" in done.stderr
+    assert done.stderr == (
+        "rederive: demo: slurm/resources.yaml: tiny.demo: nodes is 2, and demo computes on one: "
+        "set 1\n"
+    )
 
 
 def test_image_gets_the_command_and_the_sites_environment(demo: Path) -> None:
@@ -146,19 +160,58 @@ def test_image_gets_the_command_and_the_sites_environment(demo: Path) -> None:
     assert done.stdout.splitlines() == [
         "b c",
         *("exec", "--containall", "--workdir", str(demo / "scratch"), "--pwd", str(demo)),
-        *("--bind", str(demo), "--bind", "/data:/d:ro", str(demo / "data.txt")),
+        *("--bind", str(demo), "--bind", "/data:/d:ro", str(demo / "images/cpu.sif")),
         *("python3", "-m", "stages", "exec", "demo"),
     ]
 
 
 def test_image_with_another_digest_is_refused(demo: Path) -> None:
-    (demo / "data.txt").write_text("y", encoding="utf-8")
+    (demo / "images/cpu.sif").write_text("y", encoding="utf-8")
     done = call(demo, "run", "demo", R1_SITE="box")
     assert done.returncode == 1
-    assert (
-        f"the image {demo}/data.txt has the sha256 a1fce4363854ff888cff4b8e7875d600" in done.stderr
-    )
+    found = f"the image {demo}/images/cpu.sif has the sha256 a1fce4363854ff888cff4b8e7875d600"
+    assert found in done.stderr
+    assert "containers/cpu.lock.yaml says 2d711642b726b04401627ca9fbac32f5" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "images/cpu.sif",
+            None,
+            "there is no image {demo}/images/cpu.sif: copy it there, or change",
+        ),
+        (
+            "containers/cpu.lock.yaml",
+            None,
+            "build it with `python3 -m nox -s images -- cpu`, or set",
+        ),
+        ("containers/cpu.lock.yaml", LOCK | {"image": "gpu"}, "image must be 'cpu', not 'gpu'"),
+        ("containers/cpu.lock.yaml", LOCK | {"sif_sha256": "0"}, "must be 64 hex digits, not '0'"),
+        ("containers/cpu.lock.yaml", LOCK | {"sif": "0"}, "image: unknown key 'sif'"),
+    ],
+)
+def test_image_or_lock_that_is_not_right_is_one_line(
+    demo: Path, name: str, content: dict[str, object] | None, message: str
+) -> None:
+    (demo / name).unlink()
+    if content:
+        (demo / name).write_text(json.dumps(content), encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert done.returncode == 1
+    assert message.format(demo=demo) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_image_of_the_stage_is_in_the_script(demo: Path) -> None:
+    site = (demo / "slurm/sites/example.yaml").read_text(encoding="utf-8")
+    changed = site.replace("images: null", "images: /shared").replace("python: null", "python: py")
+    (demo / "slurm/sites/example.yaml").write_text(changed, encoding="utf-8")
+    done = call(demo, "render", "demo", R1_SITE="example")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{LOCK['sif_sha256']} /shared/cpu.sif | sha256sum --check" in done.stdout
 
 
 def test_machine_without_apptainer_is_one_line(demo: Path) -> None:

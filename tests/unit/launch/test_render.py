@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from stages._launch.apptainer import Image
 from stages._launch.render import render
 from stages._launch.resources import Resources
-from stages._launch.site import Image, SlurmSite, load_site
+from stages._launch.site import SlurmSite, load_site
 
-NEEDS = Resources(nodes=1, gpus_per_node=2, cpus_per_task=4, mem="8G", time="01:00:00")
+NEEDS = Resources(array=1, nodes=1, gpus_per_node=2, cpus_per_task=4, mem="8G", time="01:00:00")
 # Each would leave a file `pwned` if a shell ever read it as shell.
 HOSTILE = "a b;touch pwned|touch pwned&touch pwned\\$(touch pwned)`touch pwned`\"'#*${HOME}~\u00e9"
 # Slurm's own lines take no quotes and no backslashes.
@@ -84,7 +85,7 @@ def test_hostile_values_arrive_as_they_are_and_run_nothing(
     write_program(Path(site.python), SHOW)
     write_program(programs / "srun", 'exec "${@: -3}"')  # as srun does on a node
     write_program(programs / "scontrol", "echo n1")
-    shown = run(site, render("grpo", {}, site, replace(NEEDS, nodes=num_nodes)), programs)
+    shown = run(site, render("grpo", {}, site, replace(NEEDS, nodes=num_nodes), None), programs)
     calls = [call.split("\n")[:-1] for call in shown.split("END\n")[:-1]]
     checks = ["preflight", "grpo", "--gpus", "2", "--gpu-type", "h100$(touch pwned)"]
     checks += ["--scratch-bytes", "10000000000", "--collective-timeout", "60.0"]
@@ -105,14 +106,15 @@ def test_hostile_values_reach_an_image_as_they_are(site: SlurmSite, tmp_path: Pa
     sha256 = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
     inside = replace(
         site,
-        image=Image(kind="sif", path=str(image), sha256=sha256),
+        images=str(tmp_path),
         python=HOSTILE,
         binds=[f"/data{HOSTILE}:/data:ro"],
         apptainer=str(tmp_path / HOSTILE / "apptainer"),
     )
     show = 'printf "%s\\n" "$APPTAINERENV_HOSTILE" "$APPTAINERENV_CUDA_VISIBLE_DEVICES" "$@" END'
     write_program(Path(inside.apptainer), show)
-    shown = run(inside, render("grpo", {}, inside, NEEDS), tmp_path / "programs")
+    found = Image(path=str(image), sha256=sha256, lock=HOSTILE)
+    shown = run(inside, render("grpo", {}, inside, NEEDS, found), tmp_path / "programs")
     _, stage = [call.split("\n")[:-1] for call in shown.split("END\n")[:-1]]
     assert stage[:2] == [HOSTILE, "0,1"]
     assert stage[2:5] == ["exec", "--containall", "--nv"]
@@ -137,17 +139,20 @@ def test_image_with_another_digest_is_refused_before_anything_runs(
     image.write_text("x", encoding="utf-8")
     inside = replace(
         site,
-        image=Image(kind="sif", path=str(image), sha256="0" * 64),
+        images=str(tmp_path),
         python="python3",
         apptainer=str(tmp_path / "apptainer"),
     )
     write_program(tmp_path / "apptainer", "touch pwned")
-    script = render("grpo", {}, inside, NEEDS)
+    found = Image(path=str(image), sha256="0" * 64, lock="containers/x.lock.yaml")
+    script = render("grpo", {}, inside, NEEDS, found)
     env = {"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n3"}
     done = subprocess.run(
         ["bash", "-s"], input=script, env=env, text=True, capture_output=True, check=False
     )
-    said = f"the image {image} has not the sha256 of the site's file: copy it again (node n3)"
+    said = (
+        f"the image {image} has not the sha256 of containers/x.lock.yaml: copy it again (node n3)"
+    )
     assert (done.returncode, done.stderr) == (1, f"rederive: grpo: {said}\n")
     assert list(tmp_path.rglob("pwned*")) == []
 
@@ -174,7 +179,7 @@ def test_what_cannot_be_written_is_an_error_that_names_the_key(
     site: SlurmSite, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ValueError, match=".") as error:
-        render("grpo", {}, replace(site, **changes), NEEDS)  # type: ignore[arg-type]
+        render("grpo", {}, replace(site, **changes), NEEDS, None)  # type: ignore[arg-type]
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -182,13 +187,13 @@ def test_what_cannot_be_written_is_an_error_that_names_the_key(
 @pytest.mark.parametrize("value", ["../x", "a b", "$(touch pwned)", "", "a\n", "-x"])
 def test_cell_is_a_part_of_a_file_name(site: SlurmSite, value: str) -> None:
     with pytest.raises(ValueError, match="--task may hold letters, digits"):
-        render("evaluate", {"model": "sft", "task": value}, site, NEEDS)
+        render("evaluate", {"model": "sft", "task": value}, site, NEEDS, None)
 
 
 def test_every_gpu_flag_asks_for_the_gpus_in_its_own_way(site: SlurmSite) -> None:
     def asked(flag: str, kind: str | None) -> list[str]:
         changed = replace(site, gpu_flag=flag, gpu_type=kind)  # type: ignore[arg-type]
-        lines = render("grpo", {}, changed, NEEDS).splitlines()
+        lines = render("grpo", {}, changed, NEEDS, None).splitlines()
         return [line for line in lines if line.startswith("#SBATCH --gpu") or "--gres" in line]
 
     assert asked("gres", "h100") == ["#SBATCH --gres=gpu:h100:2"]
@@ -200,8 +205,8 @@ def test_every_gpu_flag_asks_for_the_gpus_in_its_own_way(site: SlurmSite) -> Non
 def test_rendering_reads_no_environment(
     site: SlurmSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = render("grpo", {}, site, NEEDS)
+    before = render("grpo", {}, site, NEEDS, None)
     for name in list(os.environ):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-    assert render("grpo", {}, site, NEEDS) == before
+    assert render("grpo", {}, site, NEEDS, None) == before

@@ -18,7 +18,7 @@ from stages._launch.render import render
 from stages._launch.resources import Resources
 from stages._launch.site import SlurmSite, load_site
 
-NEEDS = Resources(nodes=1, gpus_per_node=0, cpus_per_task=1, mem="1G", time="01:00:00")
+NEEDS = Resources(array=1, nodes=1, gpus_per_node=0, cpus_per_task=1, mem="1G", time="01:00:00")
 # A stage that ends at SIGTERM as the real ones do, and notes each one.
 WAITS = """\
 [ "$3" = preflight ] && exit 0
@@ -50,7 +50,8 @@ class Script:
             scratch=str(folder / "scratch"),
             environment={},
         )
-        self.text = render("filter", {}, replace(site, **changes), NEEDS)  # type: ignore[arg-type]
+        changed = replace(site, **changes)  # type: ignore[arg-type]
+        self.text = render("filter", {}, changed, NEEDS, None)
 
     def write_program(self, name: str, body: str) -> None:
         path = self.folder / "bin" / name
