@@ -93,6 +93,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def images(session: nox.Session) -> None:
+    """Build images by their names in containers/, and write their locks; --check only compares."""
+    set_up(session)
+    run(session, "python", "-m", "containers.build", *(session.posargs or ["cpu"]))
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Set up and run the tests; arguments after -- are passed on to pytest."""
     set_up(session, dev=True)

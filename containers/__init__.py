@@ -1,0 +1,1 @@
+"""Images: their definitions, the locks of their packages, and what builds them."""
