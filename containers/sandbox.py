@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 HIDDEN = ("/tmp", "/var/tmp", "/dev")  # noqa: S108 - not used, but hidden
-_CLONE_NEWNS, _CLONE_NEWUSER = 0x00020000, 0x10000000
+_CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9)}
 _DEVICES |= {"tty": (5, 0), "fuse": (10, 229)}
 _LINKS = {"ptmx": "pts/ptmx", "fd": "/proc/self/fd", "stdin": "/proc/self/fd/0"}
@@ -64,7 +64,8 @@ def _become(command: list[str], environment: dict[str, str], cwd: Path) -> NoRet
     """Becomes the parent of the command in a sandbox, and ends with its status."""
     status = 1
     try:
-        _call("unshare", _CLONE_NEWNS)
+        _die_with_parent()
+        _call("unshare", _CLONE_NEWNS | _CLONE_NEWPID)
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)  # noqa: S607
         _hide()
         os.chdir(cwd)
@@ -100,11 +101,15 @@ def _mount(kind: str, target: Path, options: str) -> None:
 
 
 def _run_as_mapped_root(command: list[str], environment: dict[str, str]) -> int:
-    """Returns the status of the command, root of a user namespace with the ids of this one."""
+    """Returns the status of the command, root of a user namespace with the ids of this one.
+
+    It is the first process of its namespace of processes, too: none outlives it.
+    """
     ready, mapped = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
-        _call("prctl", 1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        _die_with_parent()
+        _mount("proc", Path("/proc"), "nosuid,nodev,noexec")
         _call("unshare", _CLONE_NEWUSER | _CLONE_NEWNS)
         os.write(ready[1], b"u")
         os.close(mapped[1])
@@ -112,14 +117,17 @@ def _run_as_mapped_root(command: list[str], environment: dict[str, str]) -> int:
         os.setgid(0)
         os.setuid(0)
         os.execvpe(command[0], command, environment)  # noqa: S606
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     os.close(ready[1])
     if os.read(ready[0], 1) == b"u":
         for name in ("uid_map", "gid_map"):
-            Path(f"/proc/{child}/{name}").write_text(f"0 0 {_NUM_IDS}\n", encoding="ascii")
+            Path(f"/proc/1/{name}").write_text(f"0 0 {_NUM_IDS}\n", encoding="ascii")
     for end in (*mapped, ready[0]):
         os.close(end)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _die_with_parent() -> None:
+    _call("prctl", 1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _call(function: str, *arguments: int) -> None:
