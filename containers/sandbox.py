@@ -65,7 +65,7 @@ def _become(command: list[str], environment: dict[str, str], cwd: Path) -> NoRet
     status = 1
     try:
         _die_with_parent()
-        _call("unshare", _CLONE_NEWNS | _CLONE_NEWPID)
+        _call("unshare", _CLONE_NEWNS)
         subprocess.run(["mount", "--make-rprivate", "/"], check=True)  # noqa: S607
         _hide()
         os.chdir(cwd)
@@ -105,6 +105,7 @@ def _run_as_mapped_root(command: list[str], environment: dict[str, str]) -> int:
 
     It is the first process of its namespace of processes, too: none outlives it.
     """
+    _call("unshare", _CLONE_NEWPID)
     ready, mapped = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
