@@ -177,7 +177,7 @@ def explain(recorded: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def _version(lock: dict[str, Any], package: str) -> str:
-    return str(lock["debian"].get(package, {}).get("version", "none"))
+    return str(lock["debian"].get(package, "none")).partition(" ")[0]
 
 
 def find_changes(recorded: dict[str, Any], found: dict[str, Any]) -> list[str]:

@@ -58,8 +58,8 @@ def pack(tree: Path, image: Path, definition: Path, labels: dict[str, str]) -> N
     image.with_suffix(".packages.json").write_text(text, encoding="utf-8")
 
 
-def list_packages(tree: Path) -> dict[str, dict[str, str]]:
-    """Returns version and sha256 of each of Debian's packages in the tree, by name.
+def list_packages(tree: Path) -> dict[str, str]:
+    """Returns "version sha256" of each of Debian's packages in the tree, by name.
 
     Raises:
         ValueError: the lists that the packages were taken from do not have one.
@@ -73,7 +73,7 @@ def list_packages(tree: Path) -> dict[str, dict[str, str]]:
         name, version = fields["Package"], fields["Version"]
         if (name, version) not in known:
             raise ValueError(f"Debian's list has no {name} {version}, which the image holds")
-        found[name] = {"version": version, "sha256": known[name, version]}
+        found[name] = f"{version} {known[name, version]}"
     return dict(sorted(found.items()))
 
 

@@ -29,6 +29,7 @@ class ImageLock:
     inputs: dict[str, str]
     apptainer: str
     debian: dict[str, str]
+    wheels: dict[str, str]
 
     def __post_init__(self) -> None:
         """Checks the digest. Raises ValueError naming the key."""

@@ -18,7 +18,7 @@ LOCK: dict[str, Any] = {
     "sif_sha256": "a" * 64,
     "inputs": {"containers/cpu.def": "1"},
     "apptainer": "1.4.5",
-    "debian": {"bash": {"version": "5.2", "sha256": "1"}, "apt": {"version": "2", "sha256": "2"}},
+    "debian": {"bash": "5.2 1", "apt": "2 2"},
     "wheels": {"torch-2.whl": "3"},
 }
 
@@ -37,9 +37,7 @@ def test_another_apptainer_is_named() -> None:
 
 
 def test_other_packages_of_debian_are_named_with_the_remedy() -> None:
-    text = differ(
-        debian={"bash": {"version": "5.3", "sha256": "9"}, "vim": {"version": "9", "sha256": "4"}}
-    )
+    text = differ(debian={"bash": "5.3 9", "vim": "9 4"})
     assert "(apt 2 -> none; bash 5.2 -> 5.3; vim none -> 9)" in text
     assert "set DEBIAN_MIRROR" in text
 

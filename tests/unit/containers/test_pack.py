@@ -111,8 +111,8 @@ def test_labels_name_no_mirror_and_no_date(tree: Path) -> None:
 
 def test_packages_have_the_digests_of_debians_list(tree: Path) -> None:
     assert list_packages(tree) == {
-        "apt": {"version": "2.6", "sha256": "aaaa"},
-        "bash": {"version": "5.2", "sha256": "cccc"},
+        "apt": "2.6 aaaa",
+        "bash": "5.2 cccc",
     }
 
 

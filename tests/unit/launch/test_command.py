@@ -23,6 +23,7 @@ LOCK = {
     "inputs": {},
     "apptainer": "1.4.5",
     "debian": {},
+    "wheels": {"torch-2.whl": "2" * 64},
 }
 
 
