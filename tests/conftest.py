@@ -51,3 +51,16 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repo = tmp_path_factory.mktemp("recipe")
     make_recipe(repo)
     return repo
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    """Returns the CPU image that its lock names: what was built before, or else a new build."""
+    from tests.image import IMAGE, build, find_problem, is_built  # noqa: PLC0415 - see above
+
+    problem = find_problem()
+    if problem:
+        pytest.skip(problem)
+    if not is_built():
+        build()
+    return IMAGE

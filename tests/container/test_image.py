@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from containers.build import sha256
-from tests.container.image import ROOT, apptainer, lock
+from tests.image import IMAGE, ROOT, apptainer, build, find_problem, lock
 from tests.pipeline.repository import call, dvc, ran, would_run
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1500)]
@@ -31,9 +31,13 @@ environment: {{}}
 """
 
 
-def test_a_build_gives_the_locks_bytes(image: Path) -> None:
-    """Whoever builds it again has this very file: see the fixture."""
-    assert (sha256(image), image.stat().st_size) == (lock()["sif_sha256"], lock()["sif_bytes"])
+def test_a_build_gives_the_locks_bytes() -> None:
+    """In another folder, with another umask, at another time; later tests take what it built."""
+    problem = find_problem()
+    if problem:
+        pytest.skip(problem)
+    build()
+    assert (sha256(IMAGE), IMAGE.stat().st_size) == (lock()["sif_sha256"], lock()["sif_bytes"])
 
 
 def test_labels_carry_the_commit_and_the_lock(image: Path) -> None:

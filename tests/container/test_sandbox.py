@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from containers import sandbox
-from tests.container.image import ROOT, find_problem
+from tests.image import ROOT, find_problem
 
 pytestmark = pytest.mark.container
 
