@@ -1,7 +1,8 @@
 """The command line: dvc.yaml calls `python -m stages run STAGE`.
 
 That runs the stage where R1_SITE says (slurm/README.md): unset, in this process, as `exec` does
-anywhere. `render` prints the script of a job, and `preflight` is what that does first.
+anywhere, and `controller` runs `dvc repro` itself as a job there. `render` prints the script of a
+job, and `preflight` is what that does first.
 
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
@@ -33,10 +34,11 @@ def main(arguments: list[str]) -> int:
     for name, purpose in (
         ("run", "run one stage where R1_SITE says; unset: here"),
         ("exec", "run one stage in this process, whatever R1_SITE is"),
-        ("render", "print the script that runs one stage at the site R1_SITE"),
+        ("render", "print the script that runs one stage, or controller, at the site R1_SITE"),
         ("preflight", "check that one stage can run on this node"),
     ):
-        _add_cell(commands.add_parser(name, help=purpose))
+        more = ["controller"] if name == "render" else []
+        _add_cell(commands.add_parser(name, help=purpose), more)
     execute = commands.choices["exec"]
     execute.add_argument("--part", type=_part, help="e.g. 2/8: do this share and publish nothing")
     preflight = commands.choices["preflight"]
@@ -46,6 +48,14 @@ def main(arguments: list[str]) -> int:
     preflight.add_argument(
         "--collective-timeout", type=float, default=0, help="seconds for an all-reduce; 0: none"
     )
+    # What follows it is all DVC's, options too.
+    controller = commands.add_parser(
+        "controller",
+        help="run dvc repro as a job of the site R1_SITE",
+        prefix_chars="\0",
+        add_help=False,
+    )
+    controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
     commands.add_parser("check", help="check params.yaml against the stages")
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
     compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
@@ -67,6 +77,8 @@ def main(arguments: list[str]) -> int:
         return _run(options.stage, _cell_of(options))
     if options.command == "exec":
         return run_stage(options.stage, _cell_of(options), options.part)
+    if options.command == "controller":
+        return _control(options.dvc)
     actions: dict[str, Callable[[], int]] = {
         "render": lambda: _render(options.stage, _cell_of(options)),
         "preflight": lambda: _preflight(options),
@@ -86,8 +98,8 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _add_cell(command: argparse.ArgumentParser) -> None:
-    command.add_argument("stage", choices=params.stage_names())
+def _add_cell(command: argparse.ArgumentParser, more: list[str]) -> None:
+    command.add_argument("stage", choices=[*params.stage_names(), *more])
     command.add_argument("--model", help="evaluate only: which model")
     command.add_argument("--task", help="evaluate only: which task")
 
@@ -110,6 +122,12 @@ def _run(stage: str, cell: dict[str, str]) -> int:
     from stages._launch.launch import launch  # noqa: PLC0415 - needed at other sites only
 
     return launch(stage, cell)
+
+
+def _control(arguments: list[str]) -> int:
+    from stages._launch.launch import launch_controller  # noqa: PLC0415 - as above
+
+    return launch_controller(arguments)
 
 
 def _render(stage: str, cell: dict[str, str]) -> int:
