@@ -7,7 +7,7 @@ job, and `preflight` is what that does first.
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
-the pages with its source.
+the pages with its source. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages._contract import params
 from stages._contract.run import PARAMS, run_stage
@@ -56,6 +56,42 @@ def main(arguments: list[str]) -> int:
         add_help=False,
     )
     controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
+    _add_readers(commands)
+    options = parser.parse_args(arguments)
+    if options.command == "run":
+        return _run(options.stage, _cell_of(options))
+    if options.command == "exec":
+        return run_stage(options.stage, _cell_of(options), options.part)
+    if options.command == "controller":
+        return _control(options.dvc)
+    actions: dict[str, Callable[[], int]] = {
+        "render": lambda: _render(options.stage, _cell_of(options)),
+        "preflight": lambda: _preflight(options),
+        "use": lambda: _use(options.recipe),
+        "plan": lambda: _plan(options.recipe, is_capacity=options.capacity),
+        "check": _check,
+        "verify": _verify,
+        "compare": lambda: _compare(options.revision),
+        "bisect": lambda: _bisect(options.a, options.b),
+        "audit": lambda: _audit(options.folder),
+        "seeds": lambda: _seeds(options.seed),
+        "claims": lambda: _claims(write=options.write),
+        "provenance": lambda: _provenance(options.out, options.key),
+    }
+    try:
+        return actions[options.command]()
+    except ValueError as error:
+        print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
+        return 1
+
+
+def _add_readers(commands: Any) -> None:
+    """Adds the commands that are about recipes and results, and run no stage here."""
+    use = commands.add_parser("use", help="switch params.yaml to a recipe; no name: list them")
+    use.add_argument("recipe", nargs="?", help="a file of recipes/, without .yaml")
+    plan = commands.add_parser("plan", help="estimate memory and time of a recipe; runs nothing")
+    plan.add_argument("recipe", nargs="?", help="a file of recipes/; not given: params.yaml")
+    plan.add_argument("--capacity", action="store_true", help="print docs/capacity.md instead")
     commands.add_parser("check", help="check params.yaml against the stages")
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
     compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
@@ -72,30 +108,6 @@ def main(arguments: list[str]) -> int:
     provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
     provenance.add_argument("out", type=Path, help="the folder to write")
     provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
-    options = parser.parse_args(arguments)
-    if options.command == "run":
-        return _run(options.stage, _cell_of(options))
-    if options.command == "exec":
-        return run_stage(options.stage, _cell_of(options), options.part)
-    if options.command == "controller":
-        return _control(options.dvc)
-    actions: dict[str, Callable[[], int]] = {
-        "render": lambda: _render(options.stage, _cell_of(options)),
-        "preflight": lambda: _preflight(options),
-        "check": _check,
-        "verify": _verify,
-        "compare": lambda: _compare(options.revision),
-        "bisect": lambda: _bisect(options.a, options.b),
-        "audit": lambda: _audit(options.folder),
-        "seeds": lambda: _seeds(options.seed),
-        "claims": lambda: _claims(write=options.write),
-        "provenance": lambda: _provenance(options.out, options.key),
-    }
-    try:
-        return actions[options.command]()
-    except ValueError as error:
-        print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
-        return 1
 
 
 def _add_cell(command: argparse.ArgumentParser, more: list[str]) -> None:
@@ -153,6 +165,31 @@ def _preflight(options: argparse.Namespace) -> int:
 def _check() -> int:
     sections = params.load_all(PARAMS)
     print(f"{PARAMS}: {len(sections)} sections are in order")  # noqa: T201
+    return 0
+
+
+def _use(recipe: str | None) -> int:
+    from stages._plan.recipes import list_recipes, show_change, switch_to  # noqa: PLC0415 - rare
+
+    if recipe is None:
+        for name, title in list_recipes().items():
+            print(f"{name:24} {title}")  # noqa: T201
+        return 0
+    change = show_change(recipe)
+    print(change or f"{PARAMS} is this recipe already", end="" if change else "\n", flush=True)  # noqa: T201
+    if change:
+        switch_to(recipe)
+    return 0
+
+
+def _plan(recipe: str | None, *, is_capacity: bool) -> int:
+    from stages._plan.capacity import render_capacity  # noqa: PLC0415 - rare
+    from stages._plan.estimate import render_estimates  # noqa: PLC0415 - rare
+    from stages._plan.recipes import find_recipe  # noqa: PLC0415 - rare
+
+    path = PARAMS if recipe is None else find_recipe(recipe)
+    text = render_capacity() if is_capacity else render_estimates(str(path), params.load_all(path))
+    print(text, end="")  # noqa: T201
     return 0
 
 
