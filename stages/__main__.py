@@ -1,12 +1,13 @@
 """The command line: dvc.yaml calls `python -m stages run STAGE`.
 
 That runs the stage where R1_SITE says (slurm/README.md): unset, in this process, as `exec` does
-anywhere. `render` prints the script of a job, and `preflight` is what that does first.
+anywhere, and `controller` runs `dvc repro` itself as a job there. `render` prints the script of a
+job, and `preflight` is what that does first.
 
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
-the pages with its source.
+the pages with its source. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages._contract import params
 from stages._contract.run import PARAMS, run_stage
@@ -33,10 +34,11 @@ def main(arguments: list[str]) -> int:
     for name, purpose in (
         ("run", "run one stage where R1_SITE says; unset: here"),
         ("exec", "run one stage in this process, whatever R1_SITE is"),
-        ("render", "print the script that runs one stage at the site R1_SITE"),
+        ("render", "print the script that runs one stage, or controller, at the site R1_SITE"),
         ("preflight", "check that one stage can run on this node"),
     ):
-        _add_cell(commands.add_parser(name, help=purpose))
+        more = ["controller"] if name == "render" else []
+        _add_cell(commands.add_parser(name, help=purpose), more)
     execute = commands.choices["exec"]
     execute.add_argument("--part", type=_part, help="e.g. 2/8: do this share and publish nothing")
     preflight = commands.choices["preflight"]
@@ -46,30 +48,27 @@ def main(arguments: list[str]) -> int:
     preflight.add_argument(
         "--collective-timeout", type=float, default=0, help="seconds for an all-reduce; 0: none"
     )
-    commands.add_parser("check", help="check params.yaml against the stages")
-    commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
-    compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
-    compared.add_argument("revision", help="a branch, a tag or a commit")
-    bisect = commands.add_parser("bisect", help="print the first difference between two runs")
-    for name in ("a", "b"):
-        bisect.add_argument(name, help="a commit, or the folder of a clone")
-    audit = commands.add_parser("audit", help="compare a run made again with the recorded one")
-    audit.add_argument("folder", type=Path, help="the clone in which it was made")
-    seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
-    seeds.add_argument("seed", type=int, nargs="+")
-    claims = commands.add_parser("claims", help="print every number of the pages with its source")
-    claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
-    provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
-    provenance.add_argument("out", type=Path, help="the folder to write")
-    provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
+    # What follows it is all DVC's, options too.
+    controller = commands.add_parser(
+        "controller",
+        help="run dvc repro as a job of the site R1_SITE",
+        prefix_chars="\0",
+        add_help=False,
+    )
+    controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
+    _add_readers(commands)
     options = parser.parse_args(arguments)
     if options.command == "run":
         return _run(options.stage, _cell_of(options))
     if options.command == "exec":
         return run_stage(options.stage, _cell_of(options), options.part)
+    if options.command == "controller":
+        return _control(options.dvc)
     actions: dict[str, Callable[[], int]] = {
         "render": lambda: _render(options.stage, _cell_of(options)),
         "preflight": lambda: _preflight(options),
+        "use": lambda: _use(options.recipe),
+        "plan": lambda: _plan(options.recipe, is_capacity=options.capacity),
         "check": _check,
         "verify": _verify,
         "compare": lambda: _compare(options.revision),
@@ -86,8 +85,33 @@ def main(arguments: list[str]) -> int:
         return 1
 
 
-def _add_cell(command: argparse.ArgumentParser) -> None:
-    command.add_argument("stage", choices=params.stage_names())
+def _add_readers(commands: Any) -> None:
+    """Adds the commands that are about recipes and results, and run no stage here."""
+    use = commands.add_parser("use", help="switch params.yaml to a recipe; no name: list them")
+    use.add_argument("recipe", nargs="?", help="a file of recipes/, without .yaml")
+    plan = commands.add_parser("plan", help="estimate memory and time of a recipe; runs nothing")
+    plan.add_argument("recipe", nargs="?", help="a file of recipes/; not given: params.yaml")
+    plan.add_argument("--capacity", action="store_true", help="print docs/capacity.md instead")
+    commands.add_parser("check", help="check params.yaml against the stages")
+    commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
+    compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
+    compared.add_argument("revision", help="a branch, a tag or a commit")
+    bisect = commands.add_parser("bisect", help="print the first difference between two runs")
+    for name in ("a", "b"):
+        bisect.add_argument(name, help="a commit, or the folder of a clone")
+    audit = commands.add_parser("audit", help="compare a run made again with the recorded one")
+    audit.add_argument("folder", type=Path, help="the clone in which it was made")
+    seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
+    seeds.add_argument("seed", type=int, nargs="+")
+    claims = commands.add_parser("claims", help="print every number of the pages with its source")
+    claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
+    provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
+    provenance.add_argument("out", type=Path, help="the folder to write")
+    provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
+
+
+def _add_cell(command: argparse.ArgumentParser, more: list[str]) -> None:
+    command.add_argument("stage", choices=[*params.stage_names(), *more])
     command.add_argument("--model", help="evaluate only: which model")
     command.add_argument("--task", help="evaluate only: which task")
 
@@ -110,6 +134,12 @@ def _run(stage: str, cell: dict[str, str]) -> int:
     from stages._launch.launch import launch  # noqa: PLC0415 - needed at other sites only
 
     return launch(stage, cell)
+
+
+def _control(arguments: list[str]) -> int:
+    from stages._launch.launch import launch_controller  # noqa: PLC0415 - as above
+
+    return launch_controller(arguments)
 
 
 def _render(stage: str, cell: dict[str, str]) -> int:
@@ -135,6 +165,31 @@ def _preflight(options: argparse.Namespace) -> int:
 def _check() -> int:
     sections = params.load_all(PARAMS)
     print(f"{PARAMS}: {len(sections)} sections are in order")  # noqa: T201
+    return 0
+
+
+def _use(recipe: str | None) -> int:
+    from stages._plan.recipes import list_recipes, show_change, switch_to  # noqa: PLC0415 - rare
+
+    if recipe is None:
+        for name, title in list_recipes().items():
+            print(f"{name:24} {title}")  # noqa: T201
+        return 0
+    change = show_change(recipe)
+    print(change or f"{PARAMS} is this recipe already", end="" if change else "\n", flush=True)  # noqa: T201
+    if change:
+        switch_to(recipe)
+    return 0
+
+
+def _plan(recipe: str | None, *, is_capacity: bool) -> int:
+    from stages._plan.capacity import render_capacity  # noqa: PLC0415 - rare
+    from stages._plan.estimate import render_estimates  # noqa: PLC0415 - rare
+    from stages._plan.recipes import find_recipe  # noqa: PLC0415 - rare
+
+    path = PARAMS if recipe is None else find_recipe(recipe)
+    text = render_capacity() if is_capacity else render_estimates(str(path), params.load_all(path))
+    print(text, end="")  # noqa: T201
     return 0
 
 

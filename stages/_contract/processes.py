@@ -22,6 +22,7 @@ Distributed = Literal["none", "ddp", "zero2", "zero3"]
 
 CONFIGS = Path("stages/sft/accelerate")
 RESULTS, FAILURE = "results.json", "failure.json"
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 _JOIN_S = 900  # until all nodes of a job must have come: images may be copied first
 
 
@@ -68,13 +69,20 @@ def run_processes(
             (work / name).unlink(missing_ok=True)
     for name in ("agent.server.api", "multiprocessing.api", "multiprocessing.errors"):
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+    # torchrun has its own, which stop the processes, and leaves them there.
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    received = None
     try:
         launch_command(parse_launch(stage, cell, values, out, work))
     except ChildFailedError as error:
         raise ValueError(_explain(error, work)) from error
     except SignalException as error:
-        os.kill(os.getpid(), error.sigval)  # the handlers are ours again
-        raise
+        received = error.sigval
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received is not None:
+        signal.raise_signal(received)
     if node_rank() > 0:
         return {}
     found = json.loads((work / RESULTS).read_text(encoding="utf-8"))

@@ -174,6 +174,8 @@ def set_environment(stage: str, values: Any) -> None:
     # Threads that wait for each other sleep: spinning beside a busy process costs several times
     # the time, and sleeping on an idle machine a few percent.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if values.image == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for GPUs, and says so
     if stage not in _ONLINE:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if hasattr(values, "num_threads"):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stages._launch.resources import CONTROLLER
+
 if TYPE_CHECKING:
     from stages._launch.apptainer import Image
     from stages._launch.resources import Resources
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parents[2] / "slurm"
 JOBS = Path("work/jobs")
+PARTS = "parts"  # the folder of an array's record and logs, in that of its stage
+_ALWAYS = 1_000_000
 _CELL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:=@%+/*&|!\[\]-]+")
 # Slurm has escapes of its own within quotes, and they have changed between versions.
@@ -59,11 +63,58 @@ def render(
 ) -> str:
     """Returns the script that runs the stage's cell on the site, in the image if there is one.
 
+    With several tasks, it is an array's, each of which does a part.
+
     Raises:
         ValueError: a value cannot be written for Slurm, or the time is shorter than the warning
             before its end; names the key.
     """
     name = name_of(stage, cell)
+    is_array = resources.array > 1
+    folder = JOBS / name / PARTS if is_array else JOBS / name
+    outputs = [] if is_array else list_outputs(stage, cell)
+    kind = "single_node" if resources.nodes == 1 else "multi_node"
+    return _fill_in(
+        "array" if is_array else kind,
+        stage,
+        site,
+        resources,
+        name=name,
+        jobs=folder.as_posix(),
+        outputs=[path.as_posix() for path in outputs],
+        arguments=arguments_of(stage, cell),
+        image=image,
+        max_requeues=site.max_requeues,
+    )
+
+
+def render_controller(
+    arguments: list[str], site_name: str, site: SlurmSite, resources: Resources
+) -> str:
+    """Returns the script that runs `dvc repro` with the arguments on the site.
+
+    Raises:
+        ValueError: as `render`.
+    """
+    return _fill_in(
+        "controller",
+        CONTROLLER,
+        site,
+        resources,
+        name=CONTROLLER,
+        jobs=(JOBS / CONTROLLER).as_posix(),
+        outputs=[],
+        arguments=arguments,
+        image=None,
+        site_name=site_name,
+        # Each start goes on where the one before was: only the site can say never.
+        max_requeues=_ALWAYS if site.max_requeues else 0,
+    )
+
+
+def _fill_in(
+    template: str, stage: str, site: SlurmSite, resources: Resources, **values: Any
+) -> str:
     if site.signal_before_end_s >= resources.time_s:
         raise ValueError(
             f"signal_before_end_s is {site.signal_before_end_s}, and {stage} has {resources.time} "
@@ -83,28 +134,28 @@ def render(
         keep_trailing_newline=True,
     )
     environment.filters |= {"q": shlex.quote, "sbatch": _quote_for_slurm}
-    kind = "single_node" if resources.nodes == 1 else "multi_node"
-    return environment.get_template(f"{kind}.sbatch.j2").render(
-        name=name,
-        jobs=(JOBS / name).as_posix(),
-        outputs=[path.as_posix() for path in list_outputs(stage, cell)],
-        arguments=arguments_of(stage, cell),
+    return environment.get_template(f"{template}.sbatch.j2").render(
+        **values,
         site=site,
-        image=image,
         resources=asdict(resources),
-        options=_list_options(name, site, resources),
+        options=_list_options(values["name"], values["jobs"], site, resources),
     )
 
 
-def _list_options(name: str, site: SlurmSite, resources: Resources) -> list[tuple[str, str]]:
+def _list_options(
+    name: str, jobs: str, site: SlurmSite, resources: Resources
+) -> list[tuple[str, str]]:
     """Returns sbatch's options, each with the key that it comes from."""
+    job = "%A_%a" if resources.array > 1 else "%j"
     found = [
         ("job_name_prefix", f"--job-name={site.job_name_prefix}{name}"),
         ("work_dir", f"--chdir={site.work_dir}"),
-        ("output", f"--output={(JOBS / name).as_posix()}/%j.log"),
+        ("output", f"--output={jobs}/{job}.log"),
         ("output", "--open-mode=append"),  # what was said before a requeue stays
         ("requeue", "--requeue" if site.max_requeues else "--no-requeue"),
     ]
+    if resources.array > 1:
+        found.append(("array", f"--array=1-{resources.array}"))
     for key in ("partition", "account", "qos"):
         value = getattr(site, key)
         if value is not None:

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SchedulerError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A job as the scheduler sees it."""
+    """A job, or a task of an array, as the scheduler sees it; a task's id is `<array>_<number>`."""
 
     id: str
     state: str
@@ -98,8 +98,11 @@ def submit(script: Path, key: str, pass_environment: list[str]) -> str:
 
 
 def find_by_key(key: str) -> str | None:
-    """Returns the id of the user's waiting or running job with this comment, if there is one."""
-    listing = _call(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i %k"])
+    """Returns the id of the user's waiting or running job with this comment, if there is one.
+
+    Tasks have the comment of their array, whose id it is then.
+    """
+    listing = _call(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F %k"])
     for line in listing.splitlines():
         job, _, comment = line.strip().partition(" ")
         if comment.strip() == key:
@@ -107,8 +110,8 @@ def find_by_key(key: str) -> str | None:
     return None
 
 
-def look(job: str) -> Job | None:
-    """Returns the job, or None if Slurm does not know it any more.
+def look(job: str) -> list[Job]:
+    """Returns the job, or the tasks if it is an array; without those that Slurm has forgotten.
 
     Raises:
         SchedulerError: Slurm did not answer.
@@ -117,20 +120,23 @@ def look(job: str) -> Job | None:
         text = _call(["scontrol", "--oneliner", "show", "job", job])
     except SchedulerError as error:
         if "Invalid job id" in str(error):
-            return None
+            return []
         raise
-    return parse_job(text)
+    return [job for line in text.splitlines() for job in parse_jobs(line)]
 
 
-def parse_job(text: str) -> Job:
-    """Returns the job that a line of `scontrol --oneliner show job` describes."""
+def parse_jobs(text: str) -> list[Job]:
+    """Returns what a line of `scontrol --oneliner show job` describes.
+
+    That is one job, or the tasks of an array that have not begun, which share a line.
+    """
     found: dict[str, str] = {}
     for word in text.split():
         key, separator, value = word.partition("=")
         if separator:
             found.setdefault(key, "" if value in {"(null)", "None"} else value)
     status, _, number = found.get("ExitCode", "0:0").partition(":")
-    return Job(
+    job = Job(
         id=found["JobId"],
         state=found["JobState"],
         reason=found.get("Reason", ""),
@@ -138,10 +144,24 @@ def parse_job(text: str) -> Job:
         status=int(status) or (128 + int(number) if int(number) else 0),  # as shells say it
         restarts=int(found.get("Restarts", "0")),
     )
+    if "ArrayTaskId" not in found:
+        return [job]
+    tasks = _expand(found["ArrayTaskId"])
+    return [replace(job, id=f"{found['ArrayJobId']}_{task}") for task in tasks]
+
+
+def _expand(tasks: str) -> list[int]:
+    """Returns the numbers that a text like `1,4-6` or `1-9:2%2` means; %2: two at a time."""
+    numbers: list[int] = []
+    for part in tasks.partition("%")[0].split(","):
+        span, _, step = part.partition(":")
+        first, _, last = span.partition("-")
+        numbers += range(int(first), int(last or first) + 1, int(step or 1))
+    return numbers
 
 
 def cancel(job: str) -> None:
-    """Cancels the job, if it has not ended."""
+    """Cancels the job, with all its tasks, if it has not ended."""
     _call(["scancel", "--quiet", job])
 
 
@@ -164,7 +184,8 @@ def _call(command: list[str], env: dict[str, str] | None = None) -> str:
     try:
         done = subprocess.run(  # noqa: S603
             command,
-            env=env,
+            # 0: lists of tasks are whole.
+            env={**(os.environ if env is None else env), "SLURM_BITSTR_LEN": "0"},
             stdin=subprocess.DEVNULL,
             text=True,
             capture_output=True,

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages._launch import slurm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import FrameType
 
+    from stages._launch.screen import Screen
     from stages._launch.slurm import Job
 
+STOP = "R1_CONTROLLER_STOP"  # names a file in which the controller says `leave` or `cancel`
 _TICK_S = 0.2
 _SILENCE_S = 600  # of the scheduler, which is restarted now and then
 _CANCEL_S = 120  # Slurm's KillWait is 30 s, unless an administrator has changed it
-_SHOWN_BYTES = 4000  # of a log that was there before
+
+
+class LeftError(Exception):
+    """The controller is about to end and begin again: its stage's job goes on without a watcher."""
 
 
 @dataclass(slots=True)
@@ -38,6 +43,21 @@ class Signals:
     def status(self) -> int:
         """Returns the exit status of a process that the first one ends, as shells say it."""
         return 128 + self.numbers[0]
+
+    def ask_controller(self) -> None:
+        """Notes SIGTERM if this runs under a controller that is cancelled.
+
+        Raises:
+            LeftError: the controller leaves.
+        """
+        path = os.environ.get(STOP)
+        if not path or not Path(path).exists():
+            return
+        said = Path(path).read_text(encoding="utf-8").strip()
+        if said == "cancel" and not self.numbers:
+            self.numbers.append(signal.SIGTERM)
+        if said == "leave" and not self.numbers:
+            raise LeftError
 
 
 @contextmanager
@@ -57,93 +77,75 @@ def noted_signals() -> Iterator[Signals]:
             signal.signal(number, handler)
 
 
-class Screen:
-    """The terminal: the job's log on stdout, and one line about its state on stderr."""
-
-    def __init__(self, name: str, log: Path, *, skip: bool) -> None:
-        """Shows the log from its beginning; with `skip`, from near its end as it is now."""
-        self._name, self._log = name, log
-        self._offset = max(0, _size(log) - _SHOWN_BYTES) if skip else 0
-        self._is_terminal = sys.stderr.isatty()
-        self._shown = ""
-        self._start = time.monotonic()
-
-    def show_log(self) -> None:
-        """Copies what has been added to the log."""
-        if _size(self._log) <= self._offset:
-            return
-        with self._log.open("rb") as file:
-            file.seek(self._offset)
-            content = file.read()
-        self._offset += len(content)
-        self.clear()
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-
-    def show_state(self, text: str) -> None:
-        """Shows the job's state; where there is no terminal, only when it has changed."""
-        if self._is_terminal:
-            minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
-            print(f"\r\x1b[K{text}, {minutes}:{seconds:02}", end="", file=sys.stderr, flush=True)  # noqa: T201
-        elif text != self._shown:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
-        self._shown = text
-
-    def say(self, message: str) -> None:
-        """Prints a line about the job that stays."""
-        self.clear()
-        print(f"rederive: {self._name}: {message}", file=sys.stderr, flush=True)  # noqa: T201
-
-    def clear(self) -> None:
-        """Removes the line about the state from a terminal."""
-        if self._is_terminal and self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)  # noqa: T201
-            self._shown = ""
-
-
 class Watch:
-    """A job that is watched until it has ended, and cancelled if a signal says so."""
+    """A job that is watched until it has ended, and cancelled if a signal says so.
 
-    def __init__(self, job_id: str, poll_s: float, screen: Screen, signals: Signals) -> None:
+    An array has a task for each number up to `num_tasks`.
+    """
+
+    def __init__(
+        self, job_id: str, num_tasks: int, poll_s: float, screen: Screen, signals: Signals
+    ) -> None:
         """Watches this job, asking the scheduler every `poll_s` seconds."""
         self.job_id = job_id
+        self.ids = list_ids(job_id, num_tasks)
         self._poll_s, self._screen, self._signals = poll_s, screen, signals
         self._answered = time.monotonic()
-        self._excluded: set[str] = set()
-        self.last: Job | None = None
+        self._excluded: dict[str, set[str]] = {}
+        self._known = set(self.ids)
+        self.last: dict[str, Job] = {}
         self.at_signal = ""
 
-    def follow(self) -> Job | None:
-        """Returns the job when it has ended, or None if Slurm does not know it any more.
+    def follow(self) -> bool:
+        """Returns whether the job has ended, all tasks of it; `last` has what was seen of them.
 
-        A cancelled job that does not end in time, or at a second signal, is returned as it is.
+        A cancelled job that does not end in time, or at a second signal, has not. What Slurm has
+        forgotten has ended.
 
         Raises:
             ValueError: Slurm has not answered for long, or the job waits for ever.
+            LeftError: the controller leaves.
         """
         asked = cancelled = -float("inf")
         while True:
+            self._signals.ask_controller()
             now = time.monotonic()
             if self._signals and cancelled < 0:
                 cancelled, asked = now, -float("inf")
-                self.at_signal = self.last.describe() if self.last else "not seen yet"
+                self.at_signal = self.describe() if self.last else "not seen yet"
                 self._cancel()
             if now - asked >= (self._poll_s if cancelled < 0 else _TICK_S):
                 asked = now
-                if not self._look():
-                    return None
+                self._look()
             self._screen.show_log()
-            if self.last is not None and self.last.has_ended:
-                return self.last
+            if all(self._has_ended(job_id) for job_id in self.ids):
+                return True
             is_late = now - cancelled > _CANCEL_S or len(self._signals.numbers) > 1
             if cancelled >= 0 and is_late:
-                return self.last
+                return False
             time.sleep(_TICK_S)
 
-    def _look(self) -> bool:
-        """Asks for the job once, and returns whether Slurm knows it."""
+    def describe(self) -> str:
+        """Returns the state of the job, or how many of its tasks are in which."""
+        if self.ids == [self.job_id]:
+            return self.last[self.job_id].describe()
+        jobs = list(self.last.values())
+        waits = [job for job in jobs if job.state == "PENDING"]
+        reason = next((f" ({job.reason})" for job in waits if job.reason), "")
+        failed = [job for job in jobs if job.has_ended and job.state != "COMPLETED"]
+        num_running = sum(not job.has_ended for job in jobs) - len(waits)
+        num_done = len(self.ids) - len(waits) - len(failed) - num_running
+        text = f"{len(waits)} pending{reason}, {num_running} running, {num_done} done"
+        return text + (f", {len(failed)} failed" if failed else "")
+
+    def _has_ended(self, job_id: str) -> bool:
+        job = self.last.get(job_id)
+        return job_id not in self._known or (job is not None and job.has_ended)
+
+    def _look(self) -> None:
+        """Asks for the job once."""
         try:
-            job = slurm.look(self.job_id)
+            jobs = slurm.look(self.job_id)
         except slurm.SchedulerError as error:
             silence_s = time.monotonic() - self._answered
             if silence_s > _SILENCE_S:
@@ -152,23 +154,34 @@ class Watch:
                     f"be running; run again to watch it"
                 ) from error
             self._screen.show_state(f"rederive: job {self.job_id}: {error}; asking again")
-            return True
+            return
         self._answered = time.monotonic()
-        if job is None:
-            return False
-        if self.last is not None and job.restarts > self.last.restarts:
-            self._keep_away_from_broken(self.last.nodes)
-        if not job.nodes and self.last is not None:
-            job = replace(job, nodes=self.last.nodes)  # where it was before it was queued again
-        self.last = job
-        self._screen.show_state(f"rederive: job {job.id} is {job.describe()}")
-        if job.is_hopeless and not self._signals:
+        self._known = {job.id for job in jobs}
+        for job in jobs:
+            self._note(job)
+        if not jobs:
+            return
+        verb = " is" if self.ids == [self.job_id] else ":"
+        self._screen.show_state(f"rederive: job {self.job_id}{verb} {self.describe()}")
+        hopeless = next((job for job in jobs if job.is_hopeless), None)
+        if hopeless and not self._signals:
             self._cancel()
             raise ValueError(
-                f"job {job.id} would wait for ever and is cancelled: it was {job.describe()}: see "
-                f"the site's file and slurm/resources.yaml"
+                f"job {self.job_id} would wait for ever and is cancelled: it was "
+                f"{hopeless.describe()}: see the site's file and slurm/resources.yaml"
             )
-        return True
+
+    def _note(self, job: Job) -> None:
+        """Notes what is seen of a job or task, and acts if it has been queued again."""
+        before = self.last.get(job.id)
+        if before is not None and job.restarts > before.restarts:
+            self._keep_away_from_broken(job.id, before.nodes)
+        if not job.nodes and before is not None:
+            job = replace(job, nodes=before.nodes)  # where it was before it was queued again
+        self.last[job.id] = job
+        has_just_ended = job.has_ended and not (before and before.has_ended)
+        if has_just_ended and job.state != "COMPLETED" and len(self.ids) > 1 and not self._signals:
+            self._screen.say(f"job {job.id} is {explain(job)}; the other tasks go on")
 
     def _cancel(self) -> None:
         try:
@@ -176,22 +189,28 @@ class Watch:
         except slurm.SchedulerError as error:
             self._screen.say(f"{error}; if the job is there, `scancel {self.job_id}`")
 
-    def _keep_away_from_broken(self, nodes: str) -> None:
+    def _keep_away_from_broken(self, job_id: str, nodes: str) -> None:
         """Excludes those of the nodes where the job was before that Slurm does not use now."""
+        excluded = self._excluded.setdefault(job_id, set())
         try:
-            broken = {*slurm.list_broken(nodes), *self._excluded} if nodes else self._excluded
-            if broken - self._excluded:
-                slurm.exclude(self.job_id, sorted(broken))
+            broken = {*slurm.list_broken(nodes), *excluded} if nodes else excluded
+            if broken - excluded:
+                slurm.exclude(job_id, sorted(broken))
         except slurm.SchedulerError as error:
             self._screen.say(f"started again, and no node could be excluded: {error}")
             return
-        if broken - self._excluded:
-            self._screen.say(f"a node failed: the job starts again without {', '.join(broken)}")
-        self._excluded = broken
+        if broken - excluded:
+            what = "the job" if job_id == self.job_id else f"job {job_id}"
+            self._screen.say(f"a node failed: {what} starts again without {', '.join(broken)}")
+        self._excluded[job_id] = broken
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def list_ids(job_id: str, num_tasks: int) -> list[str]:
+    """Returns the ids of an array's tasks, or that of a job without any."""
+    return [f"{job_id}_{task + 1}" for task in range(num_tasks)] if num_tasks else [job_id]
+
+
+def explain(job: Job) -> str:
+    """Returns state, place and reason of a job that has ended."""
+    where = f" on {job.nodes}" if job.nodes else ""
+    return f"{job.state}{where}" + (f" ({job.reason})" if job.reason else "")

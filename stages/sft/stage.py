@@ -68,7 +68,7 @@ def run(params: SftParams, inputs: SftInputs, out: Path, work: Path) -> dict[str
     )
     num_cut = 0
     if not params.packing:  # whole traces fill a pack; TRL splits none under the strategy "bfd"
-        trainer.train_dataset, num_cut = keep_whole(trainer.train_dataset, params)
+        trainer.train_dataset, num_cut = keep_whole(trainer.train_dataset, len(rows), params)
     trainer.witness = Witness(work / STEPS)
     train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)
@@ -84,10 +84,11 @@ def run(params: SftParams, inputs: SftInputs, out: Path, work: Path) -> dict[str
     }
 
 
-def keep_whole(dataset: Dataset, params: SftParams) -> tuple[Dataset, int]:
+def keep_whole(dataset: Dataset, num_traces: int, params: SftParams) -> tuple[Dataset, int]:
     """Returns the traces that TRL has not cut at max_length, and how many it has.
 
-    The end of those, where the answer is, would never be learnt.
+    The end of those, where the answer is, would never be learnt. TRL has left out already those of
+    which nothing would be.
 
     Raises:
         ValueError: there are some, and `drop_longer` does not allow for it, or all are.
@@ -95,10 +96,10 @@ def keep_whole(dataset: Dataset, params: SftParams) -> tuple[Dataset, int]:
     whole = [
         index for index, ids in enumerate(dataset["input_ids"]) if len(ids) < params.max_length
     ]
-    num_cut = len(dataset) - len(whole)
+    num_cut = num_traces - len(whole)
     if num_cut and not (params.drop_longer and whole):
         raise ValueError(
-            f"sft.max_length is {params.max_length} tokens, but {num_cut} of {len(dataset)} traces "
+            f"sft.max_length is {params.max_length} tokens, but {num_cut} of {num_traces} traces "
             f"are as long or longer: raise it, lower generate.max_tokens, or set drop_longer to "
             f"true"
         )

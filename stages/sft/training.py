@@ -62,6 +62,7 @@ def trainer_kwargs(params: SftParams | GrpoParams, work: Path) -> dict[str, Any]
         "gradient_checkpointing": params.gradient_checkpointing,
         "use_liger_kernel": params.use_liger_kernel,
         "optim": "adamw_torch_fused",
+        "ddp_find_unused_parameters": False,
         "bf16": params.dtype == "bfloat16",
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": params.logging_steps,
@@ -117,6 +118,9 @@ def save_model(trainer: Trainer, source: Path, out: Path) -> None:
         weights = trainer.accelerator.get_state_dict(trainer.deepspeed)
     if not trainer.is_world_process_zero():
         return
+    if weights is not None:  # as one process saves it: gathered copies do not look tied
+        tied = trainer.model.all_tied_weights_keys
+        weights = {name: tensor for name, tensor in weights.items() if name not in tied}
     trainer.model.save_pretrained(out, state_dict=weights)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():

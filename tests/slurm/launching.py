@@ -95,13 +95,13 @@ class Launched:
         return self.finish()
 
 
-def launch(cluster: Cluster, repo: Path, *arguments: str, site: str = "test") -> Launched:
-    """Starts `python -m stages run ...` under the site, in a session of its own."""
+def launch(cluster: Cluster, repo: Path, *arguments: str, command: str = "run") -> Launched:
+    """Starts `python -m stages run ...`, or another command, under the site."""
     shown = repo.parent / f"shown-{time.monotonic_ns()}"
-    environment = {**os.environ, **cluster.env, "R1_SITE": site}
+    environment = {**os.environ, **cluster.env, "R1_SITE": "test"}
     with shown.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stages", "run", *arguments],
+            [sys.executable, "-m", "stages", command, *arguments],
             cwd=repo,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -20,8 +20,9 @@
 
 # shellcheck disable=SC2317 # traps call functions, and so do the tasks of several nodes
 
-result=work/jobs/evaluate-sft-arithmetic/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.status
-kept=work/jobs/evaluate-sft-arithmetic/$SLURM_JOB_ID.kept
+job=$SLURM_JOB_ID
+result=work/jobs/evaluate-sft-arithmetic/$job.${SLURM_RESTART_COUNT:-0}.status
+kept=work/jobs/evaluate-sft-arithmetic/$job.kept
 child='' signalled='' stopping='' forwarded='' scratch=''
 
 say() {
@@ -131,7 +132,7 @@ if [ -n "$stopping" ] && [ "$status" -eq 143 ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; then
         say "stopped before its time limit, and queued again"
         clean_up
-        scontrol requeue "$SLURM_JOB_ID" && exit 143
+        scontrol requeue "$job" && exit 143
         trap finish EXIT
         say "it could not be queued again"
     else

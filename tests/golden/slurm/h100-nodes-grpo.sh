@@ -20,8 +20,9 @@
 
 # shellcheck disable=SC2317 # traps call functions, and so do the tasks of several nodes
 
-result=work/jobs/grpo/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.status
-kept=work/jobs/grpo/$SLURM_JOB_ID.kept
+job=$SLURM_JOB_ID
+result=work/jobs/grpo/$job.${SLURM_RESTART_COUNT:-0}.status
+kept=work/jobs/grpo/$job.kept
 child='' signalled='' stopping='' forwarded='' scratch=''
 
 say() {
@@ -122,7 +123,10 @@ first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 MASTER_ADDR=$(scontrol show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p') # as Slurm reaches it
 MASTER_ADDR=${MASTER_ADDR:-$first}
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
-export MASTER_ADDR MASTER_PORT
+# A task that ends as the limit comes leaves this, and a status of 0: at another status, srun would
+# give the other tasks no time to save.
+stopped=work/jobs/grpo/$job.stopped
+export MASTER_ADDR MASTER_PORT stopped
 end_stage() {
     scancel --signal="$(kill -l WINCH)" "$SLURM_JOB_ID.0"
 }
@@ -137,17 +141,33 @@ run_task() {
         kill -TERM "$child"
     }
     run_stage
+    local status=$?
+    if [ -n "$stopping" ] && [ "$status" -eq 143 ]; then
+        : >"$stopped"
+        return 0
+    fi
+    return "$status"
+}
+run_nodes() {
+    rm -f -- "$stopped"
+    supervise srun --nodes=4 --ntasks=4 --ntasks-per-node=1 \
+        --cpus-per-task=96 --kill-on-bad-exit=1 /bin/bash -c "$parts; run_task"
+    local status=$?
+    if [ "$status" -eq 0 ] && [ -e "$stopped" ]; then
+        rm -f -- "$stopped"
+        return 143
+    fi
+    return "$status"
 }
 parts=$(declare -f say fail clean_up supervise stop forward run_stage run_task)
-supervise srun --nodes=4 --ntasks=4 --ntasks-per-node=1 \
-    --cpus-per-task=96 --kill-on-bad-exit=1 /bin/bash -c "$parts; run_task"
+run_nodes
 status=$?
 
 if [ -n "$stopping" ] && [ "$status" -eq 143 ]; then
     if [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; then
         say "stopped before its time limit, and queued again"
         clean_up
-        scontrol requeue "$SLURM_JOB_ID" && exit 143
+        scontrol requeue "$job" && exit 143
         trap finish EXIT
         say "it could not be queued again"
     else

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stages._launch.apptainer import Image
-from stages._launch.render import render
+from stages._launch.render import render, render_controller
 from stages._launch.resources import Resources, load_resources
 from stages._launch.site import SlurmSite, load_site
 
@@ -53,6 +53,13 @@ def render_all() -> dict[str, str]:
         "example-evaluate.sh": render("evaluate", cell, site, load_resources("evaluate"), None),
         "h100-grpo.sh": render("grpo", {}, full, H100, None),
         "h100-image-evaluate.sh": render("evaluate", cell, in_image, H100, IMAGE),
+        "h100-array-generate.sh": render("generate", {}, full, replace(H100, array=32), None),
+        "h100-array-evaluate.sh": render(
+            "evaluate", cell, in_image, replace(H100, array=4, gpus_per_node=1), IMAGE
+        ),
+        "example-controller.sh": render_controller(
+            ["--keep-going", "grpo"], "example", site, load_resources("controller")
+        ),
         "h100-nodes-grpo.sh": render("grpo", {}, full, replace(H100, nodes=4), None),
         "no-requeue-filter.sh": render(
             "filter",

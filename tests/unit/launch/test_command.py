@@ -72,6 +72,33 @@ def test_example_renders_out_of_the_box() -> None:
     assert command in done.stdout
 
 
+def test_array_renders_as_two_scripts(demo: Path) -> None:
+    stage = demo / "stages/demo/stage.py"
+    stage.write_text(
+        f"{stage.read_text()}\ndef fill(params, inputs, work, index, num_parts):\n    1\n"
+    )
+    needs = demo / "slurm/resources.yaml"
+    needs.write_text(needs.read_text().replace('"array": 1', '"array": 4'))
+    done = call(demo, "render", "demo", R1_SITE="example")
+    assert (done.returncode, done.stderr) == (0, "")
+    array, gathers = done.stdout.split("\n#!/bin/bash\n")
+    assert "#SBATCH --array=1-4\n" in array
+    assert 'stages exec demo --part "$SLURM_ARRAY_TASK_ID/4"\n' in array
+    assert "ARRAY" not in gathers
+    assert "stages exec demo\n" in gathers
+
+
+def test_controller_renders_and_needs_a_site(demo: Path) -> None:
+    done = call(ROOT, "render", "controller", R1_SITE="example")
+    assert "-m dvc repro\n" in done.stdout
+    done = call(demo, "controller", "--force", "-j", "2", R1_SITE="example", PATH="/nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    missing = "rederive: controller: slurm/resources.yaml: tiny.controller is missing: give it the"
+    assert done.stderr.startswith(missing)
+    done = call(demo, "controller")
+    assert "rederive: controller: the site local is of kind local" in done.stderr
+
+
 def test_no_script_without_a_site_that_has_scripts() -> None:
     done = call(ROOT, "render", "grpo")
     assert (done.returncode, done.stdout) == (1, "")

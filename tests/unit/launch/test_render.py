@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages._launch.apptainer import Image
-from stages._launch.render import render
+from stages._launch.render import render, render_controller
 from stages._launch.resources import Resources
 from stages._launch.site import SlurmSite, load_site
 
@@ -50,7 +50,7 @@ def write_program(path: Path, body: str) -> None:
     path.chmod(0o755)
 
 
-def run(site: SlurmSite, script: str, programs: Path) -> str:
+def run(site: SlurmSite, script: str, programs: Path, name: str = "grpo") -> str:
     """Returns what the script prints when bash runs it as Slurm would."""
     assert site.work_dir
     path = f"{programs}:/usr/bin:/bin"
@@ -68,7 +68,7 @@ def run(site: SlurmSite, script: str, programs: Path) -> str:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    status = Path(site.work_dir, "work/jobs/grpo/7.0.status")
+    status = Path(site.work_dir, f"work/jobs/{name}/7.0.status")
     assert status.read_text(encoding="utf-8") == "0\n"
     return done.stdout
 
@@ -97,6 +97,23 @@ def test_hostile_values_arrive_as_they_are_and_run_nothing(
         assert (hostile, work_dir, python) == (HOSTILE, site.work_dir, site.python)
         assert scratch.startswith(f"{site.scratch}/rederive-7-")
         assert not Path(scratch).exists()
+    assert list(tmp_path.rglob("pwned*")) == []
+
+
+def test_hostile_arguments_of_the_controller_reach_dvc_as_they_are(
+    site: SlurmSite, tmp_path: Path
+) -> None:
+    assert site.python
+    assert site.work_dir
+    programs = tmp_path / "programs"
+    write_program(Path(site.python), SHOW)
+    write_program(programs / "sbatch", "touch pwned")
+    Path(site.work_dir, "work/jobs/controller").mkdir()
+    words = [HOSTILE, "-a", "#SBATCH --b"]
+    script = render_controller(words, HOSTILE, site, NEEDS)
+    (call,) = run(site, script, programs, "controller").split("END\n")[:-1]
+    assert call.split("\n")[4:-1] == ["-m", "dvc", "repro", *words]
+    assert "a\ntouch pwned" not in render_controller(["a\ntouch pwned"], "x", site, NEEDS)[:200]
     assert list(tmp_path.rglob("pwned*")) == []
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stages._launch.render import render
+from stages._launch.render import render, render_controller
 from stages._launch.resources import Resources
 from stages._launch.site import SlurmSite, load_site
 
@@ -32,10 +32,10 @@ GOES_WHEN_TOLD = '[ -e go ] && [ -n "$ending" ] && exit 143; sleep 0.1'
 class Script:
     """A script of the folder, which is the repository, and what bash makes of it."""
 
-    def __init__(self, folder: Path, stage: str, **changes: object) -> None:
+    def __init__(self, folder: Path, stage: str, name: str = "filter", **changes: object) -> None:
         """Renders the script for a stage in shell, on the example's site with changes."""
         self.folder = folder
-        self.results = folder / "work/jobs/filter"
+        self.results = folder / "work/jobs" / name
         self.results.mkdir(parents=True)
         (folder / "bin").mkdir()
         (folder / "scratch").mkdir()
@@ -51,7 +51,10 @@ class Script:
             environment={},
         )
         changed = replace(site, **changes)  # type: ignore[arg-type]
-        self.text = render("filter", {}, changed, NEEDS, None)
+        if name == "controller":
+            self.text = render_controller(["a stage"], "here", changed, NEEDS)
+        else:
+            self.text = render("filter", {}, changed, NEEDS, None)
 
     def write_program(self, name: str, body: str) -> None:
         path = self.folder / "bin" / name
@@ -223,3 +226,52 @@ def test_module_that_fails_is_named(tmp_path: Path) -> None:
     assert script.log() == (
         "rederive: filter: the module cuda of the site's file cannot be loaded (node unknown)\n"
     )
+
+
+# DVC whose stage's launcher reads what the controller asks, and fails then.
+CONTROLLED = """\
+echo "begun $R1_SITE $*"
+for _ in {1..300}; do
+    sleep 0.1
+    [ ! -e "$R1_CONTROLLER_STOP" ] || { echo "heard $(cat "$R1_CONTROLLER_STOP")"; exit 255; }
+done
+"""
+
+
+def test_controller_that_is_warned_lets_the_stages_job_go_on_and_begins_again(
+    tmp_path: Path,
+) -> None:
+    script = Script(tmp_path, CONTROLLED, "controller")
+    script.write_program("sbatch", "exit 9")
+    process = script.start(restarts=99)
+    script.wait_for("begun here -m dvc repro a stage\n")
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=30) == 143
+    assert script.log().splitlines()[1:] == [
+        "heard leave",
+        "rederive: controller: stopped before its time limit, and queued again",
+        "scontrol requeue 7",
+    ]
+    assert script.statuses() == {}
+
+
+def test_controller_that_is_cancelled_has_the_stages_job_cancelled_and_dvc_end_by_itself(
+    tmp_path: Path,
+) -> None:
+    """Slurm sends SIGTERM to all processes, and DVC would leave its locks."""
+    script = Script(tmp_path, CONTROLLED, "controller")
+    script.write_program("sbatch", "exit 9")
+    process = script.start()
+    script.wait_for("begun")
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=30) == 255
+    assert script.log().splitlines()[1:] == ["heard cancel"]
+    assert script.statuses() == {"7.0.status": "255\n"}
+
+
+def test_controller_on_a_node_that_cannot_submit_is_one_line(tmp_path: Path) -> None:
+    script = Script(tmp_path, "echo never", "controller", scratch=None, setup=["PATH=$PWD/bin"])
+    (tmp_path / "bin/mv").symlink_to("/bin/mv")
+    assert script.start().wait(timeout=30) == 1
+    assert script.log().startswith("rederive: controller: there is no sbatch: the controller needs")
+    assert script.log().count("\n") == 1

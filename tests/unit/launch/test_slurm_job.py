@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages._launch.slurm import Job, parse_job
+from stages._launch.slurm import Job, parse_jobs
 
 START = "UserId=a(1) GroupId=a(1) MCS_label=N/A Priority=9 Nice=0 Account=(null) QOS=(null)"
 FAILED = (
@@ -21,6 +21,12 @@ PENDING = (
 RUNNING = PENDING.replace("PENDING Reason=Resources", "RUNNING Reason=None").replace(
     "NodeList= SchedNodeList=node1", "NodeList=node[1-2] BatchHost=node1"
 )
+
+
+def parse_job(line: str) -> Job:
+    """Returns the only job that the line describes."""
+    (job,) = parse_jobs(line)
+    return job
 
 
 def test_ended_job_has_its_status_and_place() -> None:
@@ -73,3 +79,20 @@ def test_job_has_ended_when_it_will_not_run_again(state: str) -> None:
 @pytest.mark.parametrize("state", ["COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED"])
 def test_job_on_its_way_has_not_ended(state: str) -> None:
     assert not parse_job(FAILED.replace("=FAILED", f"={state}")).has_ended
+
+
+@pytest.mark.parametrize(
+    ("tasks", "numbers"),
+    [
+        ("3", [3]),
+        ("2-4", [2, 3, 4]),
+        ("1,3,6-7", [1, 3, 6, 7]),
+        ("1-9:4", [1, 5, 9]),
+        ("2-5%2", [2, 3, 4, 5]),
+    ],
+)
+def test_tasks_that_share_a_line_are_jobs_of_their_own(tasks: str, numbers: list[int]) -> None:
+    line = PENDING.replace("JobId=3", f"JobId=9 ArrayJobId=3 ArrayTaskId={tasks}")
+    jobs = parse_jobs(line)
+    assert [job.id for job in jobs] == [f"3_{number}" for number in numbers]
+    assert {job.describe() for job in jobs} == {"PENDING (Resources)"}

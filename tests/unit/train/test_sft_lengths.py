@@ -26,21 +26,27 @@ def test_traces_that_were_cut_are_an_error_unless_they_may_be_dropped() -> None:
     dataset = tokenised(3, 8, 2, 8)  # TRL cuts at 8: who has 8 may have had more
     params = replace(PARAMS, max_length=8)
     with pytest.raises(ValueError, match="is 8 tokens, but 2 of 4 traces are .* set drop_longer"):
-        keep_whole(dataset, params)
-    kept, num_cut = keep_whole(dataset, replace(params, drop_longer=True))
+        keep_whole(dataset, 4, params)
+    kept, num_cut = keep_whole(dataset, 4, replace(params, drop_longer=True))
     assert (num_cut, [len(ids) for ids in kept["input_ids"]]) == (2, [3, 2])
+
+
+def test_traces_that_trl_has_left_out_count_too() -> None:
+    """Their prompts alone are longer: nothing was left to learn."""
+    with pytest.raises(ValueError, match="is 8 tokens, but 3 of 5 traces are"):
+        keep_whole(tokenised(3, 8, 2), 5, replace(PARAMS, max_length=8))
 
 
 def test_none_is_dropped_where_none_is_too_long() -> None:
     dataset = tokenised(3, 7)
-    kept, num_cut = keep_whole(dataset, replace(PARAMS, max_length=8))
+    kept, num_cut = keep_whole(dataset, 2, replace(PARAMS, max_length=8))
     assert kept is dataset
     assert num_cut == 0
 
 
 def test_dropping_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 of 2 traces"):
-        keep_whole(tokenised(8, 8), replace(PARAMS, max_length=8, drop_longer=True))
+        keep_whole(tokenised(8, 8), 2, replace(PARAMS, max_length=8, drop_longer=True))
 
 
 def test_liger_has_no_entropy_to_log() -> None:

@@ -1,0 +1,124 @@
+#!/bin/bash
+# Runs `python -m stages exec sft` as a job; made by `python -m stages render`.
+#SBATCH --job-name=rederive-sft
+#SBATCH --chdir=/shared/rederive
+#SBATCH --output=work/jobs/sft/%j.log
+#SBATCH --open-mode=append
+#SBATCH --requeue
+#SBATCH --partition=hopper
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=96
+#SBATCH --mem=0
+#SBATCH --time=3-00:00:00
+#SBATCH --gres=gpu:h100:8
+#SBATCH --signal=B:USR1@300
+
+# shellcheck disable=SC2317 # traps call functions, and so do the tasks of several nodes
+
+job=$SLURM_JOB_ID
+result=work/jobs/sft/$job.${SLURM_RESTART_COUNT:-0}.status
+kept=work/jobs/sft/$job.kept
+child='' signalled='' stopping='' forwarded='' scratch=''
+
+say() {
+    printf 'rederive: %s: %s\n' sft "$1" >&2
+}
+
+fail() {
+    say "$1 (node ${SLURMD_NODENAME:-unknown})"
+    exit 1
+}
+
+# What the launcher waits for: the exit status, in a file that is there whole or not at all.
+finish() {
+    local status=$?
+    clean_up
+    [ "$status" -ne 0 ] || keep
+    printf '%s\n' "$status" >"$result.partial" && mv "$result.partial" "$result"
+    exit "$status"
+}
+
+# For a launcher that comes back after the job's end: DVC removes the outputs before it calls it.
+# Where links cannot be made, nothing is kept, and that launcher runs the stage again.
+keep() {
+    mkdir -p "$kept"
+    cp -al --parents artifacts/sft metrics/sft.json runs/sft.* "$kept" 2>/dev/null || rm -rf -- "$kept"
+}
+
+clean_up() {
+    trap - EXIT
+    [ -z "$scratch" ] || rm -rf -- "$scratch"
+}
+
+# Runs a command and returns its status, whatever signals arrive meanwhile. SIGTERM is Slurm's, which
+# sends it to the command, too; a trap for it would make bash 5.2 lose the status of a command that
+# ends at the same moment, and an ignored signal would be ignored by the command.
+supervise() {
+    local status
+    "$@" &
+    child=$!
+    trap '' TERM
+    [ -z "$stopping" ] || forward
+    while :; do
+        signalled=
+        wait "$child" && status=0 || status=$?
+        [ -n "$signalled" ] || break
+    done
+    return "$status"
+}
+
+# Slurm's warning before the time limit: the stage ends as at SIGTERM.
+stop() {
+    stopping=1 signalled=1
+    [ -z "$child" ] || forward
+}
+
+forward() {
+    [ -n "$forwarded" ] || end_stage
+    forwarded=1
+}
+
+end_stage() {
+    kill -TERM "$child"
+}
+
+# What one node does: checks that fail in seconds, and then the stage.
+run_stage() {
+    mkdir -p /tmp || fail 'scratch /tmp cannot be made: name another in the site'"'"'s file'
+    scratch=$(mktemp -d /tmp/rederive-"$SLURM_JOB_ID"-XXXXXX) ||
+        fail 'scratch /tmp cannot be written: name another in the site'"'"'s file'
+    export TMPDIR=$scratch
+    [ -x /shared/rederive/.venv/bin/python ] ||
+        fail 'there is no /shared/rederive/.venv/bin/python: set python in the site'"'"'s file to one that nodes see'
+    export PATH=/shared/rederive/.venv/bin:$PATH
+    local python=(/shared/rederive/.venv/bin/python)
+    "${python[@]}" -m stages preflight sft \
+        --gpus 8 --gpu-type h100 \
+        --scratch-bytes 10000000000 --collective-timeout 60.0 || return 1
+    [ -z "$stopping" ] || return 143
+    supervise "${python[@]}" -m stages exec sft
+}
+
+trap finish EXIT
+trap stop USR1
+trap : TERM
+cd /shared/rederive || exit 1
+export NCCL_DEBUG=WARN
+set -uo pipefail
+
+run_stage
+status=$?
+
+if [ -n "$stopping" ] && [ "$status" -eq 143 ]; then
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt 3 ]; then
+        say "stopped before its time limit, and queued again"
+        clean_up
+        scontrol requeue "$job" && exit 143
+        trap finish EXIT
+        say "it could not be queued again"
+    else
+        say "stopped before its time limit, and max_requeues is 3: raise time in slurm/resources.yaml"
+    fi
+fi
+exit "$status"

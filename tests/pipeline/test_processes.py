@@ -1,0 +1,158 @@
+"""Training in two processes on this machine, which accelerate and DeepSpeed connect by gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages._contract.artifacts import sha256_tree
+from tests.pipeline.repository import change, read
+from tests.pipeline.training import NUM_TRACES, make_training, read_log
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repo = tmp_path_factory.mktemp("source") / "repo"
+    make_training(repo)
+    return repo
+
+
+@pytest.fixture
+def repo(source: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(source, tmp_path / "repo", symlinks=True))
+
+
+def start(repo: Path, stage: str, distributed: str, **changes: Any) -> subprocess.Popen[str]:
+    """Starts the stage in two processes, or in one that takes twice as many rows per pass."""
+    num = 1 if distributed == "none" else 2
+    values = {"distributed": distributed, "num_processes": num, **changes}
+    key = "per_device_train_batch_size"
+    values.setdefault(key, {"sft": 8, "grpo": 16}[stage] // num)
+    change(repo, {f"{stage}.{name}": value for name, value in values.items()})
+    command = [sys.executable, "-m", "stages", "exec", stage]
+    return subprocess.Popen(command, cwd=repo, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Returns the exit status, and what the stage has said."""
+    _, said = process.communicate(timeout=200)
+    return process.returncode, said
+
+
+def train(repo: Path, stage: str, distributed: str, **changes: Any) -> None:
+    status, said = finish(start(repo, stage, distributed, **changes))
+    assert status == 0, said
+
+
+def test_two_processes_learn_what_one_learns_from_the_same_batches(repo: Path) -> None:
+    """Data parallel, and with ZeRO's shares of the state: the same losses and the same model."""
+    train(repo, "sft", "none")
+    log, model = read_log(repo, "sft"), load_file(repo / "artifacts/sft/model.safetensors")
+    base = load_file(repo / "artifacts/base/model.safetensors")
+    assert len(log) == NUM_TRACES / 8
+    for distributed in ("ddp", "zero2", "zero3"):
+        train(repo, "sft", distributed)
+        for one, two in zip(log, read_log(repo, "sft"), strict=True):
+            for key in ("loss", "grad_norm", "learning_rate"):
+                assert two[key] == pytest.approx(one[key], rel=1e-4), (distributed, key)
+        found = load_file(repo / "artifacts/sft/model.safetensors")
+        assert found.keys() == model.keys()
+        for name, weights in model.items():
+            # Adam's step is as large as the learning rate wherever a gradient is about 0.
+            assert torch.allclose(found[name], weights, atol=3e-5), (distributed, name)
+        moved = [float((found[name] - base[name]).abs().max()) for name in found]
+        assert max(moved) > 5e-5, distributed
+        assert read(repo, "runs/sft.json")["facts"]["num_processes"] == 2
+        steps = (repo / "runs/sft.steps.jsonl").read_text().splitlines()
+        assert [json.loads(row)["step"] for row in steps] == [0, 1, 2, 3, 4]
+        assert len({json.loads(row)["weights"] for row in steps}) == 4  # the first rate is 0
+
+
+def test_reinforcement_in_two_processes(repo: Path) -> None:
+    """Both sample, and the groups of both count: 4 problems a step with 8 completions each."""
+    train(repo, "grpo", "zero3")
+    metrics = read(repo, "metrics/grpo.json")
+    assert (metrics["num_steps"], metrics["num_completions"]) == (3, 96)
+    log = read_log(repo, "grpo")
+    assert 0 < log[0]["answer_accuracy"] < 1
+    assert log[0]["grad_norm"] > 0
+    assert log[0]["answer_accuracy"] * 32 == int(log[0]["answer_accuracy"] * 32)
+    loaded = load_file(repo / "artifacts/grpo/model.safetensors")
+    base = load_file(repo / "artifacts/base/model.safetensors")
+    assert {name: weights.shape for name, weights in loaded.items()} == {
+        name: weights.shape for name, weights in base.items()
+    }
+    assert any(not torch.equal(loaded[name], base[name]) for name in base)
+
+
+def test_killed_processes_go_on_from_their_checkpoint_to_the_same_bytes(repo: Path) -> None:
+    train(repo, "sft", "zero3", save_steps=1)
+    whole = sha256_tree(repo / "artifacts/sft")
+    steps = (repo / "runs/sft.steps.jsonl").read_bytes()
+    shutil.rmtree(repo / "artifacts/sft")
+    process = start(repo, "sft", "zero3", save_steps=1)
+    wait_for(repo, "work/sft/*/checkpoints/checkpoint-2/trainer_state.json", process)
+    process.send_signal(signal.SIGTERM)
+    status, said = finish(process)
+    assert status == 143, said
+    assert said.splitlines()[-1] == "rederive: sft: terminated; nothing half-written was kept"
+    assert "Traceback" not in said
+    assert not (repo / "artifacts/sft").exists()
+    train(repo, "sft", "zero3", save_steps=1)
+    assert read(repo, "runs/sft.json")["facts"]["resumed_from_step"] >= 2
+    assert sha256_tree(repo / "artifacts/sft") == whole
+    assert (repo / "runs/sft.steps.jsonl").read_bytes() == steps
+
+
+def test_mistake_is_one_line(repo: Path) -> None:
+    status, said = finish(start(repo, "sft", "ddp", max_length=20))
+    assert status == 1
+    (line,) = [line for line in said.splitlines() if "rederive" in line]
+    assert line.startswith("rederive: sft: sft.max_length is 20 tokens, but 32 of 32 traces")
+    assert "Traceback" not in said
+
+
+def test_process_that_dies_ends_the_others(repo: Path) -> None:
+    process = start(repo, "sft", "ddp", num_train_epochs=10000.0)
+    wait_for(repo, "work/sft/*/steps.jsonl", process)
+    victim = worker_of_rank(process.pid, 1)
+    os.kill(victim, signal.SIGKILL)
+    status, said = finish(process)
+    assert status == 1
+    last = said.splitlines()[-1]
+    assert last.startswith("rederive: sft: process 1 was ended by SIGKILL, and the others were")
+    assert not (repo / "artifacts/sft").exists()
+
+
+def wait_for(repo: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not any(path.stat().st_size for path in repo.glob(pattern)):
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def worker_of_rank(parent: int, rank: int) -> int:
+    """Returns the pid of the process of that rank below the parent."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "environ").read_bytes().split(b"\0")
+            above = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if above == parent and f"RANK={rank}".encode() in words:
+            return int(folder.name)
+    raise AssertionError(f"no process has rank {rank}")
