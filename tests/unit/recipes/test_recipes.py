@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,15 @@ def test_estimates_fit_their_gpus_and_their_time(name: str) -> None:
     for entry in estimate_recipe(load_all(RECIPES[name])):
         assert entry.memory_bytes < H100.memory_bytes, entry.stage
         assert entry.hours < 24 * 7, entry.stage
+
+
+def test_a_reference_that_follows_is_gathered_whole_under_zero_3() -> None:
+    """TRL's SyncRefModelCallback: a 32B and its reference on one GPU are 131 GB."""
+    sections = load_all(RECIPES["r1-distill-qwen-32b"])
+    followed = replace(sections["grpo"], sync_ref_model=True)
+    _, _, grpo = estimate_recipe(sections | {"grpo": followed})
+    assert grpo.memory_bytes > H100.memory_bytes
+    assert "DOES NOT FIT" in render_estimates("x", sections | {"grpo": followed})
 
 
 def test_estimates_say_what_they_are() -> None:
