@@ -75,6 +75,8 @@ class SlurmSite:
     work_dir: str | None
     scratch: str | None
     min_scratch_bytes: int
+    staging: str | None
+    staging_max_age_days: int
     collective_timeout_s: float
     poll_s: float
     signal_before_end_s: int
@@ -83,7 +85,7 @@ class SlurmSite:
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
         _check_text(self)
-        for key in ("images", "python", "work_dir", "scratch"):
+        for key in ("images", "python", "work_dir", "scratch", "staging"):
             if getattr(self, key) is not None and not (key == "python" and self.images):
                 _check_absolute(key, getattr(self, key))
         if self.images and (self.python is None or self.scratch is None):
@@ -106,6 +108,7 @@ class SlurmSite:
             raise ValueError(f"poll_s must be above 0 and at most 600, not {self.poll_s}")
         for key in (
             "min_scratch_bytes",
+            "staging_max_age_days",
             "collective_timeout_s",
             "signal_before_end_s",
             "max_requeues",
