@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages._contract.artifacts import sha256_file
-from stages._launch.site import read_strictly
+from stages._contract.params import read_strictly
 
 if TYPE_CHECKING:
     from stages._launch.site import ApptainerSite

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages._contract import params
-from stages._contract.params import STAGES, stage_names
+from stages._contract.params import STAGES, read_strictly, stage_names
 from stages._contract.run import PARAMS
 from stages._launch.server import needs_server
-from stages._launch.site import read_strictly
 
 RESOURCES = Path("slurm/resources.yaml")
 CONTROLLER = "controller"  # no stage: the job that runs `dvc repro`

@@ -11,10 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from stages._contract.params import ParamsError, _convert
+from stages._contract.params import read_strictly
 
 SITES = Path("slurm/sites")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -139,24 +136,6 @@ def load_site(name: str) -> Site:
             site, python=site.python or sys.executable, work_dir=site.work_dir or str(Path.cwd())
         )
     return site
-
-
-def read_strictly(path: Path, kind: Any, key: str) -> Any:
-    """Returns the YAML file's content as the type `kind`, whose name in messages is `key`.
-
-    Raises:
-        ValueError: the content is no such thing; names the file and the key.
-    """
-    try:
-        value = YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        raise ValueError(f"there is no {path}: run from the repository's root") from None
-    except YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    try:
-        return _convert(value, kind, key)
-    except ParamsError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _check_text(section: Any) -> None:

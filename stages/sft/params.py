@@ -33,7 +33,7 @@ class SftParams:
     num_threads: int
     cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
-    attn_implementation: Literal["sdpa", "flash_attention_2"]
+    attn_implementation: Literal["sdpa", "flash_attention_2", "flash_attention_4"]
     learning_rate: float
     lr_scheduler_type: Schedule
     min_lr_rate: float
