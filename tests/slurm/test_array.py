@@ -240,6 +240,7 @@ def test_task_of_a_lost_node_alone_starts_again_elsewhere(cluster: Cluster, demo
     assert result(demo) == ALL
 
 
+@pytest.mark.timeout(600)  # with the recipe that it may be the first to ask for
 def test_stages_of_the_recipe_leave_the_bytes_of_one_piece(
     cluster: Cluster, repo: Path, tmp_path: Path
 ) -> None:
