@@ -240,7 +240,7 @@ def test_image_of_the_stage_is_in_the_script(demo: Path) -> None:
     done = call(demo, "render", "demo", R1_SITE="example")
     assert (done.returncode, done.stderr) == (0, "")
     assert "image=/shared/cpu.sif\n" in done.stdout
-    assert f"{LOCK['sif_sha256']} \"$1\" | sha256sum --check" in done.stdout
+    assert f'{LOCK["sif_sha256"]} "$1" | sha256sum --check' in done.stdout
 
 
 def test_machine_without_apptainer_is_one_line(demo: Path) -> None:

@@ -35,7 +35,14 @@ GOES_WHEN_TOLD = '[ -e go ] && [ -n "$ending" ] && exit 143; sleep 0.1'
 class Script:
     """A script of the folder, which is the repository, and what bash makes of it."""
 
-    def __init__(self, folder: Path, stage: str, name: str = "filter", **changes: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        name: str = "filter",
+        server: Resources | None = None,
+        **changes: object,
+    ) -> None:
         """Renders the script for a stage in shell, on the example's site with changes."""
         self.folder = folder
         self.results = folder / "work/jobs" / name
@@ -57,7 +64,7 @@ class Script:
         if name == "controller":
             self.text = render_controller(["a stage"], "here", changed, NEEDS)
         else:
-            self.text = render("filter", {}, changed, NEEDS, None)
+            self.text = render("filter", {}, changed, NEEDS, None, server)
 
     def write_program(self, name: str, body: str) -> None:
         path = self.folder / "bin" / name
@@ -68,6 +75,7 @@ class Script:
         """Starts bash as Slurm would; what it prints is in the file `log`."""
         (self.folder / "script.sh").write_text(self.text, encoding="utf-8")
         env = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+        env |= {"SLURM_JOB_ID_HET_GROUP_1": "8", "SLURM_JOB_NODELIST_HET_GROUP_1": "n2"}
         if restarts:
             env["SLURM_RESTART_COUNT"] = str(restarts)
         with (self.folder / "log").open("wb") as log:
@@ -313,9 +321,9 @@ class Staged:
         image = Image(path=str(self.shared), sha256=digest, lock="containers/cpu.lock.yaml")
         self.text = render("filter", {}, site, NEEDS, image)
 
-    def run(self) -> tuple[int, str]:
-        """Returns status and output of the job."""
-        env = {"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": "7", "SLURMD_NODENAME": "n3"}
+    def run(self, number: int = 7) -> tuple[int, str]:
+        """Returns status and output of the job of that number."""
+        env = {"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": str(number), "SLURMD_NODENAME": "n3"}
         done = subprocess.run(
             ["bash", "-s"],
             input=self.text,
@@ -387,6 +395,6 @@ def test_jobs_that_stage_at_once_all_have_the_whole_image(tmp_path: Path) -> Non
     job.text = job.text.replace(job.copy.stem, sha256_file(job.shared))
     copy = str(job.disk / f"{sha256_file(job.shared)}.sif\n")
     with ThreadPoolExecutor(4) as pool:
-        found = [future.result() for future in [pool.submit(job.run) for _ in range(4)]]
+        found = [future.result() for future in [pool.submit(job.run, i) for i in range(4)]]
     assert found == [(0, copy)] * 4
     assert len(list(job.disk.iterdir())) == 1
