@@ -205,7 +205,7 @@ lose_server() {
 }
 
 say_lost() {
-    say "its vLLM server, job $SLURM_JOB_ID_HET_GROUP_1 on $SLURM_JOB_NODELIST_HET_GROUP_1, has ended; the last of $server_log: $(grep rederive: "$server_log" | tail -n 1)"
+    say "its vLLM server, job $SLURM_JOB_ID_HET_GROUP_1 on $SLURM_JOB_NODELIST_HET_GROUP_1, has ended; the last of $server_log: $(grep -o "rederive: .*" "$server_log" | tail -n 1)"
 }
 
 start_server() {
@@ -249,7 +249,7 @@ MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))
 stopped=work/jobs/grpo/$job.stopped
 export MASTER_ADDR MASTER_PORT stopped
 end_stage() {
-    scancel --signal="$(kill -l WINCH)" "$SLURM_JOB_ID.0"
+    scancel --signal="$(kill -l WINCH)" "$SLURM_JOB_ID.1"
 }
 run_task() {
     child='' signalled='' stopping='' forwarded='' scratch=''

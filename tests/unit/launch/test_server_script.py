@@ -16,6 +16,7 @@ SERVES = """\
 if [ "$3" = serve ]; then
     echo http://here:1 >"$6"
     until [ -e end ]; do sleep 0.1; done
+    printf "a library's last words, without an end of line" >&2
     echo "rederive: server: vLLM has ended with status 9" >&2
     exit 9
 fi
