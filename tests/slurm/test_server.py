@@ -19,8 +19,8 @@ from tests.slurm.launching import Launched, add_site, jobs_of, launch, let_go, s
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
-START_S = 240  # of vLLM and of the stage, each of which imports torch, on two cores
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+START_S = 480  # of vLLM and of the stage, which import torch four times, on two cores
 
 
 @pytest.fixture(scope="session")
