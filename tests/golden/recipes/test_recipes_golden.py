@@ -45,7 +45,10 @@ def render_all() -> dict[str, str]:
             site = replace(site, python=python, work_dir="/shared/rederive")
             needs = load_resources(stage)
             server = load_server(stage, needs)
-            scripts[f"{recipe}-{stage}.sh"] = render(stage, {}, site, needs, None, server)
+            needs = load_resources(stage)
+            server = load_server(stage, needs)
+            script = render(stage, {}, site, needs, None, server)
+            scripts[f"{recipe}-{stage}.sh"] = script
     return scripts
 
 

@@ -12,7 +12,7 @@ import pytest
 from dvc.repo import Repo
 
 from stages._contract.params import load_all, stage_names
-from stages._launch.resources import load_resources
+from stages._launch.resources import load_resources, load_server
 from stages._plan.estimate import estimate_recipe, render_estimates
 from stages._plan.hardware import H100
 from stages.fetch.params import HubSource
@@ -65,6 +65,9 @@ def test_needs_fit_the_stages(chosen: dict[str, Any]) -> None:
         engine = getattr(chosen.get(stage), "engine", None)
         if needs.gpus_per_node and engine is not None:
             assert needs.gpus_per_node == engine.tensor_parallel_size
+    has_server = chosen["grpo"].use_vllm and chosen["grpo"].vllm_mode == "server"
+    server = load_server("grpo", load_resources("grpo"))  # checks its GPUs and its time
+    assert (server is not None) == has_server
 
 
 def test_graph_resolves(chosen: dict[str, Any]) -> None:
