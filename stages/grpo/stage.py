@@ -16,6 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from stages._contract import manifest
 from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages.grpo import rewards
+from stages.grpo.reference import ReferenceKeeper
 from stages.grpo.rewards.completions import read_prefix, show_prefix
 from stages.grpo.rewards.limit import check_columns, limit_unscorable
 from stages.grpo.rewards.verifier import configure
@@ -50,6 +51,14 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
 
     witness: Witness
     think_prefix: str
+    reference: ReferenceKeeper | None = None
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Saves a checkpoint's model, as TRL does, and the reference if it changes."""
+        super().save_model(output_dir, _internal_call)
+        if self.reference is not None:
+            assert output_dir, "only checkpoints are saved by this"
+            self.reference.save(Path(output_dir), self.args.process_index)
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: list[list[int]]
@@ -126,6 +135,9 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
         train_dataset=Dataset.from_list(rows),
     )
     trainer.think_prefix = read_prefix(trainer.processing_class)
+    if params.sync_ref_model:
+        trainer.reference = ReferenceKeeper(trainer.ref_model)
+        trainer.add_callback(trainer.reference)
     trainer.witness = Witness(work / manifest.STEPS)
     train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)

@@ -117,6 +117,24 @@ def test_killed_processes_go_on_from_their_checkpoint_to_the_same_bytes(repo: Pa
     assert (repo / "runs/sft.steps.jsonl").read_bytes() == steps
 
 
+@pytest.mark.parametrize("distributed", ["none", "zero3"])
+def test_replaced_reference_is_part_of_a_checkpoint(repo: Path, distributed: str) -> None:
+    changes: dict[str, Any] = {"save_steps": 1, "max_steps": 5, "learning_rate": 1e-3}
+    changes |= {"sync_ref_model": True, "ref_model_sync_steps": 2, "beta": 0.5}
+    train(repo, "grpo", distributed, **changes)
+    whole = sha256_tree(repo / "artifacts/grpo")
+    log = read_log(repo, "grpo")
+    assert log[2]["kl"] < log[1]["kl"], "the reference was replaced after the second step"
+    shutil.rmtree(repo / "artifacts/grpo")
+    process = start(repo, "grpo", distributed, **changes)
+    wait_for(repo, "work/grpo/*/checkpoints/checkpoint-3/trainer_state.json", process)
+    process.send_signal(signal.SIGTERM)
+    assert finish(process)[0] == 143
+    train(repo, "grpo", distributed, **changes)
+    assert read(repo, "runs/grpo.json")["facts"]["resumed_from_step"] >= 3
+    assert sha256_tree(repo / "artifacts/grpo") == whole
+
+
 def test_mistake_is_one_line(repo: Path) -> None:
     status, said = finish(start(repo, "sft", "ddp", max_length=20))
     assert status == 1
