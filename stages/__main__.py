@@ -2,7 +2,8 @@
 
 That runs the stage where R1_SITE says (slurm/README.md): unset, in this process, as `exec` does
 anywhere, and `controller` runs `dvc repro` itself as a job there. `render` prints the script of a
-job, and `preflight` is what that does first.
+job, `preflight` is what that does first, and `serve` what it runs beside a stage that samples from
+a server.
 
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
         ("exec", "run one stage in this process, whatever R1_SITE is"),
         ("render", "print the script that runs one stage, or controller, at the site R1_SITE"),
         ("preflight", "check that one stage can run on this node"),
+        ("serve", "serve a stage's model by vLLM, for a stage that samples from a server"),
     ):
         more = ["controller"] if name == "render" else []
         _add_cell(commands.add_parser(name, help=purpose), more)
@@ -56,6 +58,8 @@ def main(arguments: list[str]) -> int:
         add_help=False,
     )
     controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
+    serve = commands.choices["serve"]
+    serve.add_argument("--endpoint", type=Path, required=True, help="the file for its address")
     _add_readers(commands)
     options = parser.parse_args(arguments)
     if options.command == "run":
@@ -67,6 +71,7 @@ def main(arguments: list[str]) -> int:
     actions: dict[str, Callable[[], int]] = {
         "render": lambda: _render(options.stage, _cell_of(options)),
         "preflight": lambda: _preflight(options),
+        "serve": lambda: _serve(options.stage, options.endpoint),
         "use": lambda: _use(options.recipe),
         "plan": lambda: _plan(options.recipe, is_capacity=options.capacity),
         "check": _check,
@@ -160,6 +165,12 @@ def _preflight(options: argparse.Namespace) -> int:
     )
     check_node(options.stage, _cell_of(options), demands)
     return 0
+
+
+def _serve(stage: str, endpoint: Path) -> int:
+    from stages._launch.server import serve  # noqa: PLC0415 - as above
+
+    return serve(stage, endpoint)
 
 
 def _check() -> int:

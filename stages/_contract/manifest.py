@@ -103,6 +103,8 @@ def write(
             "end": end.isoformat(timespec="seconds"),
             "duration_s": round((end - start).total_seconds(), 1),
             "peak_memory_bytes": max(resource.getrusage(who).ru_maxrss for who in usage) * 1024,
+            # Of the file, which the launcher has checked; None: no image.
+            "image_sha256": os.environ.get("R1_IMAGE_SHA256"),
             "machine": _machine(),
             "packages": _packages(),
             "python": platform.python_version(),

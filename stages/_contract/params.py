@@ -52,16 +52,33 @@ def check_artifact(key: str, path: str, remedy: str) -> None:
         raise ValueError(f"{key} must lie below the repository's root, not {path!r}: {remedy}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_strictly(path: Path, kind: Any, key: str) -> Any:
+    """Returns another YAML file's content as the type `kind`, whose name in messages is `key`.
+
+    Raises:
+        ParamsError: the content is no such thing; names the file and the key.
+    """
+    value = _load(path)
     try:
-        sections = YAML(typ="safe", pure=True).load(path)
+        return _convert(value, kind, key)
+    except ParamsError as error:
+        raise ParamsError(f"{path}: {error}") from error
+
+
+def _load(path: Path) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
         raise ParamsError(f"there is no {path}: run from the repository's root") from None
     except YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    sections = _load(path)
     if not isinstance(sections, dict):
         raise ParamsError(f"{path} must have a section for each stage: {', '.join(stage_names())}")
-    return sections
+    return dict(sections)
 
 
 def _check_keys(where: str, found: dict[str, Any], expected: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages._contract.artifacts import sha256_file
-from stages._launch.site import read_strictly
+from stages._contract.params import read_strictly
 
 if TYPE_CHECKING:
     from stages._launch.site import ApptainerSite
@@ -106,7 +106,8 @@ def replace_process(site: ApptainerSite, image: Image, arguments: list[str]) -> 
     check_image(image)
     Path(site.scratch).mkdir(parents=True, exist_ok=True)
     command = command_of(site, image, root, arguments)
-    passed = {f"APPTAINERENV_{name}": value for name, value in site.environment.items()}
+    environment = site.environment | {"R1_IMAGE_SHA256": image.sha256}  # for the manifest
+    passed = {f"APPTAINERENV_{name}": value for name, value in environment.items()}
     try:
         os.execvpe(command[0], command, {**os.environ, **passed})  # noqa: S606
     except FileNotFoundError:

@@ -12,7 +12,7 @@ from stages._contract.run import PARAMS, run_stage
 from stages._launch.apptainer import find_image, replace_process
 from stages._launch.deps import hash_deps, key_of
 from stages._launch.render import JOBS, PARTS, arguments_of, name_of, render, render_controller
-from stages._launch.resources import CONTROLLER, load_resources
+from stages._launch.resources import CONTROLLER, load_resources, load_server
 from stages._launch.result import take_result
 from stages._launch.site import ApptainerSite, LocalSite, SlurmSite, load_site
 from stages._launch.steps import Step, find, forget, run_steps
@@ -100,7 +100,7 @@ def _render_steps(stage: str, cell: dict[str, str], site: SlurmSite) -> list[tup
     needs = load_resources(stage)
     image = find_image(site.images, params.load(PARAMS, stage).image) if site.images else None
     if needs.array == 1:
-        return [(render(stage, cell, site, needs, image), 0)]
+        return [(render(stage, cell, site, needs, image, load_server(stage, needs)), 0)]
     array = render(stage, cell, site, needs, image)
     gathers = render(stage, cell, site, replace(needs, array=1), image)
     return [(array, needs.array), (gathers, 0)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from stages._launch.watch import explain
+from stages._launch.watch import NUM_SHOWN, explain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +39,8 @@ def judge(watch: Watch, folder: Path, screen: Screen, signals: Signals) -> int:
     statuses = [_judge_one(job_id, watch.last.get(job_id), folder, screen) for job_id in watch.ids]
     screen.show_log()
     num_failed = sum(status != 0 for status, _ in statuses)
-    for _, message in statuses:
-        if message:
-            screen.say(message)
+    for message in [message for _, message in statuses if message][:NUM_SHOWN]:
+        screen.say(message)
     if num_failed and len(statuses) > 1:
         screen.say(
             f"{num_failed} of {len(statuses)} tasks failed; what is done is kept: run again, and "

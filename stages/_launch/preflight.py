@@ -16,6 +16,7 @@ from stages._contract.run import PARAMS
 from stages._launch.collective import check_collective
 from stages._launch.deps import list_deps
 from stages._launch.gpus import check_gpus
+from stages._launch.server import ADDRESS, check_server
 
 WORK = Path("work")
 _PIN = re.compile(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)")
@@ -65,6 +66,8 @@ def _check_node(stage: str, cell: dict[str, str], demands: Demands) -> None:
             f"{demands.min_scratch_bytes}: name another scratch in the site's file, or clean that "
             f"one"
         )
+    if os.environ.get(ADDRESS) and os.environ.get("R1_NODE_RANK", "0") == "0":
+        check_server(stage, os.environ[ADDRESS])
     if demands.collective_timeout_s:
         # Where there is no driver, there is nothing for NCCL, whatever Slurm calls GPUs.
         num_gpus = demands.num_gpus if shutil.which("nvidia-smi") else 0

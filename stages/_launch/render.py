@@ -59,11 +59,24 @@ def list_outputs(stage: str, cell: dict[str, str]) -> list[Path]:
 
 
 def render(
-    stage: str, cell: dict[str, str], site: SlurmSite, resources: Resources, image: Image | None
+    stage: str,
+    cell: dict[str, str],
+    site: SlurmSite,
+    resources: Resources,
+    image: Image | None,
+    server: Resources | None = None,
 ) -> str:
-    """Returns the script that runs the stage's cell on the site, in the image if there is one.
+    """Returns the script that runs the stage's cell on the site.
 
     With several tasks, it is an array's, each of which does a part.
+
+    Args:
+        stage: its name.
+        cell: its cell.
+        site: where it runs.
+        resources: what it needs.
+        image: in which it runs; None: in the site's python.
+        server: what the vLLM server beside it needs; None: there is none.
 
     Raises:
         ValueError: a value cannot be written for Slurm, or the time is shorter than the warning
@@ -84,6 +97,7 @@ def render(
         outputs=[path.as_posix() for path in outputs],
         arguments=arguments_of(stage, cell),
         image=image,
+        server=server,
         max_requeues=site.max_requeues,
     )
 
@@ -106,6 +120,7 @@ def render_controller(
         outputs=[],
         arguments=arguments,
         image=None,
+        server=None,
         site_name=site_name,
         # Each start goes on where the one before was: only the site can say never.
         max_requeues=_ALWAYS if site.max_requeues else 0,
@@ -139,6 +154,9 @@ def _fill_in(
         site=site,
         resources=asdict(resources),
         options=_list_options(values["name"], values["jobs"], site, resources),
+        server_options=_list_options(f"{values['name']}-server", values["jobs"], site, server)
+        if (server := values["server"])
+        else [],
     )
 
 

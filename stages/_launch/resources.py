@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages._contract import params
-from stages._contract.params import STAGES, stage_names
+from stages._contract.params import STAGES, read_strictly, stage_names
 from stages._contract.run import PARAMS
-from stages._launch.site import read_strictly
+from stages._launch.server import needs_server
 
 RESOURCES = Path("slurm/resources.yaml")
 CONTROLLER = "controller"  # no stage: the job that runs `dvc repro`
+SERVER = "server"  # no stage: vLLM, from which a stage samples
 _TIME = re.compile(r"(?:(\d+)-)?(\d{1,2}):([0-5]\d):([0-5]\d)")
 _MEMORY = re.compile(r"0|[1-9]\d*[MGT]")
 
@@ -64,7 +65,7 @@ def load_resources(stage: str) -> Resources:
     recipe = params.load(PARAMS, "report").recipe
     kind = dict[str, dict[str, Resources]]
     recipes: dict[str, dict[str, Resources]] = read_strictly(RESOURCES, kind, "resources")
-    known = [*stage_names(), CONTROLLER]
+    known = [*stage_names(), CONTROLLER, SERVER]
     for name in (f"{name}.{key}" for name, found in recipes.items() for key in found):
         if name.rpartition(".")[2] not in known:
             raise ValueError(f"{RESOURCES}: {name} is no stage: stages are {', '.join(known)}")
@@ -78,12 +79,41 @@ def load_resources(stage: str) -> Resources:
             f"{RESOURCES}: {recipe}.{stage} is missing: give it the needs of another stage"
         )
     needs = recipes[recipe][stage]
-    values = None if stage == CONTROLLER else params.load(PARAMS, stage)
+    values = params.load(PARAMS, stage) if stage in stage_names() else None
     try:
         _check_fit(stage, needs, getattr(values, "num_processes", None))
     except ValueError as error:
         raise ValueError(f"{RESOURCES}: {recipe}.{stage}: {error}") from error
     return needs
+
+
+def load_server(stage: str, needs: Resources) -> Resources | None:
+    """Returns what the server needs from which the stage samples, or None if it has none.
+
+    Args:
+        stage: its name.
+        needs: what the stage itself needs.
+
+    Raises:
+        ValueError: the server's needs are missing, or do not fit; names the file and the key.
+    """
+    values = params.load(PARAMS, stage)
+    if not needs_server(values):
+        return None
+    found = load_resources(SERVER)
+    num_gpus, size = found.nodes * found.gpus_per_node, values.vllm_tensor_parallel_size
+    if num_gpus and num_gpus != size:
+        raise ValueError(
+            f"{RESOURCES}: {SERVER} has {num_gpus} GPUs, and {stage}.vllm_tensor_parallel_size of "
+            f"{PARAMS} is {size}: TRL's trainer knows one server, whose GPUs all hold a part of "
+            f"the model: make them equal"
+        )
+    if found.time_s < needs.time_s:
+        raise ValueError(
+            f"{RESOURCES}: time of {SERVER} is {found.time}, and {stage} has {needs.time}: the "
+            f"stage would lose its server: make them equal"
+        )
+    return found
 
 
 def _check_fit(stage: str, needs: Resources, num_processes: int | None) -> None:
@@ -98,6 +128,11 @@ def _check_fit(stage: str, needs: Resources, num_processes: int | None) -> None:
         if not _has_parts(stage):
             raise ValueError(f"array is {needs.array}, and {stage} does not work in parts: set 1")
     if num_processes is None:
+        if stage == SERVER and needs.nodes > 1:
+            raise ValueError(
+                f"nodes is {needs.nodes}, and TRL's trainer knows one server "
+                f"(vllm_server_base_url), which TRL spreads over several nodes by Ray only: set 1"
+            )
         if needs.nodes > 1:
             raise ValueError(f"nodes is {needs.nodes}, and {stage} computes on one: set 1")
         return

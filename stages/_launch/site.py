@@ -11,10 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from stages._contract.params import ParamsError, _convert
+from stages._contract.params import read_strictly
 
 SITES = Path("slurm/sites")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -75,6 +72,8 @@ class SlurmSite:
     work_dir: str | None
     scratch: str | None
     min_scratch_bytes: int
+    staging: str | None
+    staging_max_age_days: int
     collective_timeout_s: float
     poll_s: float
     signal_before_end_s: int
@@ -83,7 +82,7 @@ class SlurmSite:
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
         _check_text(self)
-        for key in ("images", "python", "work_dir", "scratch"):
+        for key in ("images", "python", "work_dir", "scratch", "staging"):
             if getattr(self, key) is not None and not (key == "python" and self.images):
                 _check_absolute(key, getattr(self, key))
         if self.images and (self.python is None or self.scratch is None):
@@ -106,6 +105,7 @@ class SlurmSite:
             raise ValueError(f"poll_s must be above 0 and at most 600, not {self.poll_s}")
         for key in (
             "min_scratch_bytes",
+            "staging_max_age_days",
             "collective_timeout_s",
             "signal_before_end_s",
             "max_requeues",
@@ -136,24 +136,6 @@ def load_site(name: str) -> Site:
             site, python=site.python or sys.executable, work_dir=site.work_dir or str(Path.cwd())
         )
     return site
-
-
-def read_strictly(path: Path, kind: Any, key: str) -> Any:
-    """Returns the YAML file's content as the type `kind`, whose name in messages is `key`.
-
-    Raises:
-        ValueError: the content is no such thing; names the file and the key.
-    """
-    try:
-        value = YAML(typ="safe", pure=True).load(path)
-    except FileNotFoundError:
-        raise ValueError(f"there is no {path}: run from the repository's root") from None
-    except YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    try:
-        return _convert(value, kind, key)
-    except ParamsError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _check_text(section: Any) -> None:

@@ -100,9 +100,10 @@ def submit(script: Path, key: str, pass_environment: list[str]) -> str:
 def find_by_key(key: str) -> str | None:
     """Returns the id of the user's waiting or running job with this comment, if there is one.
 
-    Tasks have the comment of their array, whose id it is then.
+    Tasks have the comment of their array, whose id it is then; a server has that of its job, whose
+    id comes before its own.
     """
-    listing = _call(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%F %k"])
+    listing = _call(["squeue", "--noheader", f"--user={os.getuid()}", "--sort=i", "--format=%F %k"])
     for line in listing.splitlines():
         job, _, comment = line.strip().partition(" ")
         if comment.strip() == key:
@@ -122,7 +123,17 @@ def look(job: str) -> list[Job]:
         if "Invalid job id" in str(error):
             return []
         raise
-    return [job for line in text.splitlines() for job in parse_jobs(line)]
+    jobs = [job for line in text.splitlines() for job in parse_jobs(line)]
+    return [join_components(jobs)] if "HetJobOffset=" in text else jobs
+
+
+def join_components(jobs: list[Job]) -> Job:
+    """Returns a job that has a server as one: where both are, and why either waits."""
+    return replace(
+        jobs[0],
+        reason=next((job.reason for job in jobs if job.reason), ""),
+        nodes=",".join(job.nodes for job in jobs if job.nodes),
+    )
 
 
 def parse_jobs(text: str) -> list[Job]:

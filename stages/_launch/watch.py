@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 STOP = "R1_CONTROLLER_STOP"  # names a file in which the controller says `leave` or `cancel`
 _TICK_S = 0.2
 _SILENCE_S = 600  # of the scheduler, which is restarted now and then
+NUM_SHOWN = 5  # of the tasks that failed
 _CANCEL_S = 120  # Slurm's KillWait is 30 s, unless an administrator has changed it
 
 
@@ -93,6 +94,7 @@ class Watch:
         self._answered = time.monotonic()
         self._excluded: dict[str, set[str]] = {}
         self._known = set(self.ids)
+        self._failed: set[str] = set()
         self.last: dict[str, Job] = {}
         self.at_signal = ""
 
@@ -179,8 +181,11 @@ class Watch:
         if not job.nodes and before is not None:
             job = replace(job, nodes=before.nodes)  # where it was before it was queued again
         self.last[job.id] = job
-        has_just_ended = job.has_ended and not (before and before.has_ended)
-        if has_just_ended and job.state != "COMPLETED" and len(self.ids) > 1 and not self._signals:
+        has_failed = job.has_ended and job.state != "COMPLETED"
+        if not has_failed or self._signals or len(self.ids) == 1:
+            return
+        self._failed.add(job.id)
+        if not (before and before.has_ended) and len(self._failed) <= NUM_SHOWN:
             self._screen.say(f"job {job.id} is {explain(job)}; the other tasks go on")
 
     def _cancel(self) -> None:

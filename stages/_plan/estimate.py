@@ -142,7 +142,9 @@ def estimate_sft(model: Model, sections: Mapping[str, Any]) -> Estimate:
 def estimate_grpo(model: Model, sections: Mapping[str, Any]) -> Estimate:
     """Returns the estimate of `grpo`: writing, then training, as TRL does, with stragglers.
 
-    A reference model (beta > 0) is another copy of the weights; colocated, vLLM takes its share.
+    A reference model (beta > 0) is another copy of the weights; colocated, vLLM takes its share. To
+    make the reference follow the policy, TRL gathers both on each GPU if ZeRO-3 has sharded them,
+    when no activations are there: 4 bytes per parameter, of which what exceeds these is counted.
     """
     params = sections["grpo"]
     memory = training_memory(
@@ -159,6 +161,9 @@ def estimate_grpo(model: Model, sections: Mapping[str, Any]) -> Estimate:
     if params.beta > 0:
         shards = params.num_processes if params.distributed == "zero3" else 1
         parts["reference"] = DTYPE_BYTES[params.dtype] * model.parameters / shards
+    if params.sync_ref_model and params.distributed == "zero3":
+        free = parts["activations"] + parts["logits"]
+        parts["gathering both"] = max(0.0, 4 * model.parameters - free)
     if params.use_vllm and params.vllm_mode == "colocate":
         parts["vLLM"] = H100.memory_bytes * params.vllm_gpu_memory_utilization
     tokens = mean_trace_tokens(params.max_completion_length)

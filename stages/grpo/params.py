@@ -113,7 +113,7 @@ class GrpoParams:
     num_threads: int
     cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
-    attn_implementation: Literal["sdpa", "flash_attention_2"]
+    attn_implementation: Literal["sdpa", "flash_attention_2", "flash_attention_4"]
     model: str
     rewards: dict[str, float]
     reward_args: RewardArgs

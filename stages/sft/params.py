@@ -33,7 +33,7 @@ class SftParams:
     num_threads: int
     cpu_isa: CpuIsa
     dtype: Literal["float32", "bfloat16"]
-    attn_implementation: Literal["sdpa", "flash_attention_2"]
+    attn_implementation: Literal["sdpa", "flash_attention_2", "flash_attention_4"]
     learning_rate: float
     lr_scheduler_type: Schedule
     min_lr_rate: float
@@ -45,6 +45,7 @@ class SftParams:
     max_grad_norm: float
     max_length: int
     drop_longer: bool
+    dataset_num_proc: int | None
     packing: bool
     loss_type: Literal["nll", "chunked_nll"]
     use_liger_kernel: bool
@@ -74,10 +75,16 @@ class SftParams:
         for key in counts:
             if getattr(self, key) < 1:
                 raise ValueError(f"sft.{key} must be >= 1, not {getattr(self, key)}")
-        if self.save_steps is not None and self.save_steps < 1:
-            raise ValueError(
-                f"sft.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
-            )
+        for key, null in (
+            ("save_steps", "no checkpoints"),
+            ("dataset_num_proc", "this process alone"),
+        ):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"sft.{key} must be >= 1, or null for {null}, not {value}")
+        self._check_kernels()
+
+    def _check_kernels(self) -> None:
         if self.use_liger_kernel and self.loss_type == "chunked_nll":
             raise ValueError(
                 "sft.use_liger_kernel is true and loss_type is chunked_nll: Liger's loss has "

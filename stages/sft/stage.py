@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from stages._contract.artifacts import read_jsonl
+from stages._contract.artifacts import iterate_jsonl
 from stages._contract.manifest import STEPS
 from stages.sft.training import save_model, train, trainer_kwargs, write_log
 from stages.sft.witness import Witness
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     import torch
 
@@ -48,6 +49,7 @@ def to_trl(params: SftParams, work: Path) -> dict[str, Any]:
         "packing": params.packing,
         "loss_type": params.loss_type,
         "completion_only_loss": True,
+        "dataset_num_proc": params.dataset_num_proc,
     }
 
 
@@ -57,31 +59,47 @@ def run(params: SftParams, inputs: SftInputs, out: Path, work: Path) -> dict[str
     Raises:
         ValueError: a trace is longer than max_length; names the key.
     """
-    rows = read_jsonl(inputs.dataset)
-    dataset = Dataset.from_list(
-        [{"prompt": row["prompt"], "completion": row["completion"]} for row in rows]
-    )
-    trainer = WitnessedTrainer(
-        model=str(inputs.model),
-        args=SFTConfig(**to_trl(params, work)),
-        train_dataset=dataset,
-    )
-    num_cut = 0
+    args = SFTConfig(**to_trl(params, work))
+    with args.main_process_first(local=False):  # the others of all nodes find its file
+        dataset = load_traces(inputs.dataset, work / "datasets")
+    num_traces, num_cut = len(dataset), 0
+    trainer = WitnessedTrainer(model=str(inputs.model), args=args, train_dataset=dataset)
     if not params.packing:  # whole traces fill a pack; TRL splits none under the strategy "bfd"
-        trainer.train_dataset, num_cut = keep_whole(trainer.train_dataset, len(rows), params)
+        trainer.train_dataset, num_cut = keep_whole(trainer.train_dataset, num_traces, params)
     trainer.witness = Witness(work / STEPS)
     train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)
     log = write_log(trainer, name_columns(params), out / "log.jsonl")
     return {
         "sft": {
-            "num_samples": len(rows) - num_cut,
+            "num_samples": num_traces - num_cut,
             **({"num_dropped": num_cut} if params.drop_longer else {}),
             "num_steps": trainer.state.global_step,
             "loss": log[-1]["loss"],
             "mean_token_accuracy": log[-1]["mean_token_accuracy"],
         }
     }
+
+
+def load_traces(path: Path, folder: Path) -> Dataset:
+    """Returns the traces, in a file below `folder` that all processes map into their memory.
+
+    So are TRL's tokens then, which one process makes and the others find: published traces are too
+    many for a copy per process.
+
+    Raises:
+        ValueError: the file is corrupted or empty.
+    """
+    if not sum(1 for _ in iterate_jsonl(path)):  # reads all: `datasets` would wrap an error
+        raise ValueError(f"{path} is empty: the stage that writes it left nothing to work on")
+    return Dataset.from_generator(
+        _iterate_traces, gen_kwargs={"path": str(path)}, cache_dir=str(folder)
+    )
+
+
+def _iterate_traces(path: str) -> Iterator[dict[str, Any]]:
+    for row in iterate_jsonl(Path(path)):
+        yield {"prompt": row["prompt"], "completion": row["completion"]}
 
 
 def keep_whole(dataset: Dataset, num_traces: int, params: SftParams) -> tuple[Dataset, int]:

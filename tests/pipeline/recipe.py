@@ -18,7 +18,8 @@ def make_recipe(repo: Path) -> None:
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "stages", repo / "stages", ignore=skip)
     pages = ("README.md", "REPRODUCE.md")
-    files = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "containers/cpu.lock.txt")
+    locks = ("containers/cpu.lock.txt", "containers/cpu.lock.yaml")
+    files = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", *locks)
     for name in (*files, *pages):
         (repo / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, repo / name)

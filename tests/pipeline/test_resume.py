@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,3 +133,19 @@ def test_kills_at_random(repos: dict[str, Path]) -> None:
     at_once(repos, kill_at_random)
     at_once(repos, go_on)
     assert digests(repos) == before
+
+
+def test_part_that_another_job_did_is_taken(repo: Path, tmp_path: Path) -> None:
+    """The second of two has the second of three shards, of 16 problems each."""
+    clone = Path(shutil.copytree(repo, tmp_path / "clone", symlinks=True))
+    before = sha256_tree(clone / "artifacts/generate")
+    command = [sys.executable, "-m", "stages", "exec", "generate", "--part", "2/2"]
+    subprocess.run(command, cwd=clone, check=True)
+    assert [path.name for path in clone.glob("work/generate/*/shard-*")] == ["shard-00001.jsonl"]
+    assert sha256_tree(clone / "artifacts/generate") == before, "a part publishes nothing"
+    shutil.rmtree(clone / "artifacts/generate")
+    finish(start(clone, "generate"))
+    facts = read(clone, "runs/generate.json")["facts"]
+    assert facts["resumed_after_num_prompts"] == 16
+    assert [part["generator"] for part in facts["parts"]] == ["vllm"]
+    assert sha256_tree(clone / "artifacts/generate") == before

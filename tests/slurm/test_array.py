@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.demo import make_demo
-from tests.pipeline.repository import change
+from tests.pipeline.repository import change, read
 from tests.slurm.launching import Launched, add_site, jobs_of, launch, let_go, set_needs
 from tests.slurm.training import copy_with_site, digests
 
@@ -241,6 +240,7 @@ def test_task_of_a_lost_node_alone_starts_again_elsewhere(cluster: Cluster, demo
     assert result(demo) == ALL
 
 
+@pytest.mark.timeout(600)  # with the recipe that it may be the first to ask for
 def test_stages_of_the_recipe_leave_the_bytes_of_one_piece(
     cluster: Cluster, repo: Path, tmp_path: Path
 ) -> None:
@@ -253,7 +253,6 @@ def test_stages_of_the_recipe_leave_the_bytes_of_one_piece(
         launched = launch(cluster, clone, *arguments)
         assert launched.finish(timeout_s=240) == 0, launched.text()
         assert digests(clone, name) == digests(repo, name)
-        (manifest,) = clone.glob(f"runs/{arguments[0]}*.json")
-        facts = json.loads(manifest.read_text(encoding="utf-8"))["facts"]
+        facts = read(clone, f"runs/{name.replace('/', '-')}.json")["facts"]
         assert len(facts["parts"]) == 2
     assert len(jobs_of(cluster, clone)) == 2 * 3

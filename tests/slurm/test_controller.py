@@ -128,3 +128,25 @@ def test_controller_begins_again_at_its_time_limit_and_the_stages_job_goes_on(
     assert job_of(cluster, demo, "controller")["Restarts"] == "1"
     assert job_of(cluster, demo, "demo")["Restarts"] == "0"
     assert (demo / "artifacts/demo/a").read_text(encoding="utf-8") == "1"
+
+
+def test_controller_of_a_lost_node_finds_the_stages_job_again(cluster: Cluster, demo: Path) -> None:
+    """It has a node of its own, and its processes had no time to say anything."""
+    needs = {"tiny": {"demo": NEEDS, "controller": NEEDS | {"cpus_per_task": 96}}}
+    YAML(pure=True).dump(needs, demo / "slurm/resources.yaml")
+    launched = control(cluster, demo)
+    launched.wait_for("the stage has begun")
+    controller, stage = (job_of(cluster, demo, name) for name in ("controller", "demo"))
+    node = controller["NodeList"]
+    assert node != stage["NodeList"]
+    cluster.fail_node(node)
+    try:
+        launched.wait_for(f"rederive: demo: watching job {stage['JobId']}")
+        let_go(demo)
+        assert launched.finish() == 0, launched.text()
+    finally:
+        cluster.restore_node(node)
+    assert f"a node failed: the job starts again without {node}\n" in launched.text()
+    assert job_of(cluster, demo, "controller")["Restarts"] == "1"
+    assert job_of(cluster, demo, "demo")["Restarts"] == "0"
+    assert (demo / "artifacts/demo/a").read_text(encoding="utf-8") == "1"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.demo import ROOT, make_demo, write_stage
-from tests.slurm.launching import add_site, set_needs
+from tests.slurm.launching import NEEDS, add_site, set_needs
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
@@ -157,3 +158,44 @@ def test_node_that_does_not_come_is_named(cluster: Cluster, demo: Path) -> None:
     assert found["JobState"] == "FAILED"
     assert "rederive: ranks 1 of 2 (node ranks 1 of 2) did not come within 3 s: see what" in log
     assert begun(demo, job) == []
+
+
+# What serves is a line of shell here: vLLM has tests of its own.
+SERVES = """\
+#!/bin/sh
+case $3 in
+    serve) echo http://there:1 >"$6"; exec sleep 300 ;;
+    preflight) exit 0 ;;
+esac
+"""
+
+
+def test_warning_ends_all_ranks_beside_a_server(cluster: Cluster, demo: Path) -> None:
+    """The server's step comes before the stage's, which is told of the time limit by its number."""
+    params = demo / "stages/demo/params.py"
+    more = "    use_vllm: bool\n    vllm_mode: str\n    vllm_tensor_parallel_size: int\n"
+    text = params.read_text(encoding="utf-8")
+    params.write_text(text.replace("    size: int\n", f"    size: int\n{more}"), "utf-8")
+    more = "  use_vllm: true\n  vllm_mode: server\n  vllm_tensor_parallel_size: 4\n"
+    text = VALUES.replace("  size: 3\n", f"  size: 3\n{more}")
+    (demo / "params.yaml").write_text(text, encoding="utf-8")
+    needs = {
+        "demo": NEEDS | {"nodes": 2, "gpus_per_node": 1},
+        "server": NEEDS | {"gpus_per_node": 4},
+    }
+    YAML(pure=True).dump({"tiny": needs}, demo / "slurm/resources.yaml")
+    python = demo.parent / "python"
+    python.write_text(f'{SERVES}exec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    add_site(demo, python=str(python))
+    job = submit(cluster, demo)
+    first = f"{job}+0"
+    cluster.wait_until(lambda: len(begun(demo, job)) == 2, first)
+    cluster.call("scancel", "--batch", "--signal=USR1", job)
+    cluster.wait_until(lambda: len(begun(demo, job)) == 4, first)
+    log = (demo / f"work/jobs/demo/{job}.log").read_text(encoding="utf-8")
+    assert "rederive: demo: stopped before its time limit, and queued again" in log
+    (demo / "work/demo/go").touch()
+    for component in (first, f"{job}+1"):
+        found = cluster.wait(component)
+        assert (found["JobState"], found["Restarts"]) == ("COMPLETED", "1")

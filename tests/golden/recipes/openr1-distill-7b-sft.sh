@@ -83,8 +83,8 @@ end_stage() {
     kill -TERM "$child"
 }
 
-# What one node does: checks that fail in seconds, and then the stage.
-run_stage() {
+# What one node needs first: its scratch, and how to call python.
+prepare_node() {
     mkdir -p /tmp || fail 'scratch /tmp cannot be made: name another in the site'"'"'s file'
     scratch=$(mktemp -d /tmp/rederive-"$SLURM_JOB_ID"-XXXXXX) ||
         fail 'scratch /tmp cannot be written: name another in the site'"'"'s file'
@@ -92,7 +92,12 @@ run_stage() {
     [ -x /shared/rederive/.venv/bin/python ] ||
         fail 'there is no /shared/rederive/.venv/bin/python: set python in the site'"'"'s file to one that nodes see'
     export PATH=/shared/rederive/.venv/bin:$PATH
-    local python=(/shared/rederive/.venv/bin/python)
+    python=(/shared/rederive/.venv/bin/python)
+}
+
+# What one node does: checks that fail in seconds, and then the stage.
+run_stage() {
+    prepare_node
     "${python[@]}" -m stages preflight sft \
         --gpus 8 --gpu-type h100 \
         --scratch-bytes 10000000000 --collective-timeout 60.0 || return 1

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from stages._launch.render import render
-from stages._launch.resources import load_resources
+from stages._launch.resources import load_resources, load_server
 from stages._launch.site import SlurmSite, load_site
 
 FOLDER = Path(__file__).parent
@@ -43,7 +43,12 @@ def render_all() -> dict[str, str]:
             # What depends on the machine.
             python = "/shared/rederive/.venv/bin/python"
             site = replace(site, python=python, work_dir="/shared/rederive")
-            scripts[f"{recipe}-{stage}.sh"] = render(stage, {}, site, load_resources(stage), None)
+            needs = load_resources(stage)
+            server = load_server(stage, needs)
+            needs = load_resources(stage)
+            server = load_server(stage, needs)
+            script = render(stage, {}, site, needs, None, server)
+            scripts[f"{recipe}-{stage}.sh"] = script
     return scripts
 
 

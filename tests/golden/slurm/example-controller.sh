@@ -81,8 +81,8 @@ cancel() {
     echo cancel >"$asked"
 }
 
-# What one node does: checks that fail in seconds, and then the stage.
-run_stage() {
+# What one node needs first: its scratch, and how to call python.
+prepare_node() {
     mkdir -p /tmp || fail 'scratch /tmp cannot be made: name another in the site'"'"'s file'
     scratch=$(mktemp -d /tmp/rederive-"$SLURM_JOB_ID"-XXXXXX) ||
         fail 'scratch /tmp cannot be written: name another in the site'"'"'s file'
@@ -90,7 +90,12 @@ run_stage() {
     [ -x /shared/rederive/.venv/bin/python ] ||
         fail 'there is no /shared/rederive/.venv/bin/python: set python in the site'"'"'s file to one that nodes see'
     export PATH=/shared/rederive/.venv/bin:$PATH
-    local python=(/shared/rederive/.venv/bin/python)
+    python=(/shared/rederive/.venv/bin/python)
+}
+
+# What one node does: checks that fail in seconds, and then the stage.
+run_stage() {
+    prepare_node
     command -v sbatch >/dev/null ||
         fail 'there is no sbatch: the controller needs a node that may submit jobs; see partition and options in the site'"'"'s file'
     export R1_SITE=example R1_CONTROLLER_STOP=$asked

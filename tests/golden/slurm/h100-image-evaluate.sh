@@ -87,24 +87,38 @@ end_stage() {
     kill -TERM "$child"
 }
 
-# What one node does: checks that fail in seconds, and then the stage.
-run_stage() {
+is_image() {
+    printf '%s  %s\n' 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e "$1" | sha256sum --check --status 2>/dev/null
+}
+
+refuse_image() {
+    fail 'the image /shared/images/train.sif has not the sha256 of containers/train.lock.yaml: copy it again'
+}
+
+# What one node needs first: its scratch, and how to call python.
+prepare_node() {
     mkdir -p '/nvme/of users' || fail 'scratch /nvme/of users cannot be made: name another in the site'"'"'s file'
     scratch=$(mktemp -d '/nvme/of users/rederive-'"$SLURM_JOB_ID"-XXXXXX) ||
         fail 'scratch /nvme/of users cannot be written: name another in the site'"'"'s file'
     export TMPDIR=$scratch
     command -v apptainer >/dev/null ||
         fail 'there is no apptainer: set apptainer or modules in the site'"'"'s file'
-    [ -r /shared/images/train.sif ] ||
+    local name image=/shared/images/train.sif
+    [ -r "$image" ] ||
         fail 'there is no image /shared/images/train.sif: copy it there'
-    printf '%s  %s\n' 5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e /shared/images/train.sif | sha256sum --check --status ||
-        fail 'the image /shared/images/train.sif has not the sha256 of containers/train.lock.yaml: copy it again'
+    is_image "$image" || refuse_image
     unset TMPDIR # the image's /tmp lies there
-    local name python=(apptainer exec --containall --nv --workdir "$scratch" --pwd /shared/rederive
-        --bind /shared/rederive --bind /shared/data:/data:ro --bind /shared/cache /shared/images/train.sif python3)
+    export R1_IMAGE_SHA256=5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e # for the manifest
+    python=(apptainer exec --containall --nv --workdir "$scratch" --pwd /shared/rederive
+        --bind /shared/rederive --bind /shared/data:/data:ro --bind /shared/cache "$image" python3)
     for name in $(compgen -e | grep -E '^(SLURMD?_|R1_|CUDA_VISIBLE_DEVICES$|MASTER_ADDR$|MASTER_PORT$)') NCCL_SOCKET_IFNAME NCCL_DEBUG; do
         export "APPTAINERENV_$name=${!name-}"
     done
+}
+
+# What one node does: checks that fail in seconds, and then the stage.
+run_stage() {
+    prepare_node
     "${python[@]}" -m stages preflight evaluate --model sft --task arithmetic \
         --gpus 8 --gpu-type h100 \
         --scratch-bytes 10000000000 --collective-timeout 60.0 || return 1

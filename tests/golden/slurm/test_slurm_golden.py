@@ -61,6 +61,9 @@ def render_all() -> dict[str, str]:
             ["--keep-going", "grpo"], "example", site, load_resources("controller")
         ),
         "h100-nodes-grpo.sh": render("grpo", {}, full, replace(H100, nodes=4), None),
+        "h100-server-grpo.sh": render(
+            "grpo", {}, replace(in_image, staging="/nvme/r1"), replace(H100, nodes=4), IMAGE, H100
+        ),
         "no-requeue-filter.sh": render(
             "filter",
             {},

@@ -239,7 +239,8 @@ def test_image_of_the_stage_is_in_the_script(demo: Path) -> None:
     (demo / "slurm/sites/example.yaml").write_text(changed, encoding="utf-8")
     done = call(demo, "render", "demo", R1_SITE="example")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"{LOCK['sif_sha256']} /shared/cpu.sif | sha256sum --check" in done.stdout
+    assert "image=/shared/cpu.sif\n" in done.stdout
+    assert f'{LOCK["sif_sha256"]} "$1" | sha256sum --check' in done.stdout
 
 
 def test_machine_without_apptainer_is_one_line(demo: Path) -> None:

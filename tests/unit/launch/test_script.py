@@ -9,11 +9,14 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from stages._contract.artifacts import sha256_file
+from stages._launch.apptainer import Image
 from stages._launch.render import render, render_controller
 from stages._launch.resources import Resources
 from stages._launch.site import SlurmSite, load_site
@@ -32,7 +35,14 @@ GOES_WHEN_TOLD = '[ -e go ] && [ -n "$ending" ] && exit 143; sleep 0.1'
 class Script:
     """A script of the folder, which is the repository, and what bash makes of it."""
 
-    def __init__(self, folder: Path, stage: str, name: str = "filter", **changes: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        name: str = "filter",
+        server: Resources | None = None,
+        **changes: object,
+    ) -> None:
         """Renders the script for a stage in shell, on the example's site with changes."""
         self.folder = folder
         self.results = folder / "work/jobs" / name
@@ -54,7 +64,7 @@ class Script:
         if name == "controller":
             self.text = render_controller(["a stage"], "here", changed, NEEDS)
         else:
-            self.text = render("filter", {}, changed, NEEDS, None)
+            self.text = render("filter", {}, changed, NEEDS, None, server)
 
     def write_program(self, name: str, body: str) -> None:
         path = self.folder / "bin" / name
@@ -65,6 +75,7 @@ class Script:
         """Starts bash as Slurm would; what it prints is in the file `log`."""
         (self.folder / "script.sh").write_text(self.text, encoding="utf-8")
         env = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+        env |= {"SLURM_JOB_ID_HET_GROUP_1": "8", "SLURM_JOB_NODELIST_HET_GROUP_1": "n2"}
         if restarts:
             env["SLURM_RESTART_COUNT"] = str(restarts)
         with (self.folder / "log").open("wb") as log:
@@ -275,3 +286,115 @@ def test_controller_on_a_node_that_cannot_submit_is_one_line(tmp_path: Path) -> 
     assert script.start().wait(timeout=30) == 1
     assert script.log().startswith("rederive: controller: there is no sbatch: the controller needs")
     assert script.log().count("\n") == 1
+
+
+class Staged:
+    """A job in an image, which is a file of the folder, that is copied to a disk of the node's."""
+
+    def __init__(self, folder: Path, **changes: object) -> None:
+        """Makes the folder with the image `shared/cpu.sif`; apptainer prints which one it gets."""
+        self.folder = folder
+        for name in ("shared", "scratch", "work/jobs/filter"):
+            (folder / name).mkdir(parents=True)
+        self.shared = folder / "shared/cpu.sif"
+        self.shared.write_bytes(b"an image")
+        self.disk = folder / "disk"
+        digest = sha256_file(self.shared)
+        self.copy = self.disk / f"{digest}.sif"
+        program = folder / "apptainer"
+        body = '[[ " $* " == *" preflight "* ]] || printf "%s\\n" "$@" | grep "[.]sif$"'
+        program.write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+        program.chmod(0o755)
+        site = load_site("example")
+        assert isinstance(site, SlurmSite)
+        site = replace(
+            site,
+            images=str(folder / "shared"),
+            apptainer=str(program),
+            python="python3",
+            work_dir=str(folder),
+            scratch=str(folder / "scratch"),
+            staging=str(self.disk),
+            min_scratch_bytes=1,
+        )
+        site = replace(site, **changes)  # type: ignore[arg-type]
+        image = Image(path=str(self.shared), sha256=digest, lock="containers/cpu.lock.yaml")
+        self.text = render("filter", {}, site, NEEDS, image)
+
+    def run(self, number: int = 7) -> tuple[int, str]:
+        """Returns status and output of the job of that number."""
+        env = {"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": str(number), "SLURMD_NODENAME": "n3"}
+        done = subprocess.run(
+            ["bash", "-s"],
+            input=self.text,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+
+def test_image_is_copied_to_the_nodes_disk_once(tmp_path: Path) -> None:
+    job = Staged(tmp_path)
+    assert job.run() == (0, f"{job.copy}\n")
+    assert job.copy.read_bytes() == b"an image"
+    os.utime(job.copy, (0, 0))
+    inode = job.copy.stat().st_ino
+    assert job.run() == (0, f"{job.copy}\n")
+    assert job.copy.stat().st_ino == inode
+    assert job.copy.stat().st_mtime > 0, "it counts as used now"
+    assert list(job.disk.iterdir()) == [job.copy]
+
+
+def test_copy_that_is_damaged_is_made_again(tmp_path: Path) -> None:
+    job = Staged(tmp_path)
+    job.disk.mkdir()
+    job.copy.write_bytes(b"an imaje")
+    assert job.run() == (0, f"{job.copy}\n")
+    assert job.copy.read_bytes() == b"an image"
+
+
+def test_image_that_is_damaged_is_refused_and_no_copy_is_left(tmp_path: Path) -> None:
+    job = Staged(tmp_path)
+    job.shared.write_bytes(b"an imaje")
+    said = f"the image {job.shared} has not the sha256 of containers/cpu.lock.yaml: copy it again"
+    assert job.run() == (1, f"rederive: filter: {said} (node n3)\n")
+    assert list(job.disk.iterdir()) == []
+
+
+def test_image_that_does_not_fit_is_used_where_it_is(tmp_path: Path) -> None:
+    job = Staged(tmp_path, min_scratch_bytes=2**60)
+    status, shown = job.run()
+    assert (status, shown.splitlines()[1]) == (0, str(job.shared))
+    assert shown.startswith(
+        f"rederive: filter: the image of 8 bytes does not fit into {job.disk} of n3, where "
+    )
+    assert list(job.disk.iterdir()) == []
+    blocked = Staged(tmp_path / "other", staging="/proc/no")
+    status, shown = blocked.run()
+    assert (status, shown.splitlines()[-1]) == (0, str(blocked.shared))
+    assert "does not fit into /proc/no of n3, where 0 are free" in shown
+
+
+def test_old_copies_and_halves_are_removed(tmp_path: Path) -> None:
+    job = Staged(tmp_path, staging_max_age_days=2)
+    job.disk.mkdir()
+    for name, days in (("a.sif", 4), ("b.sif", 1), (".partial-x", 4), (".partial-y", 0)):
+        (job.disk / name).touch()
+        then = time.time() - days * 86400
+        os.utime(job.disk / name, (then, then))
+    assert job.run()[0] == 0
+    assert {path.name for path in job.disk.iterdir()} == {".partial-y", "b.sif", job.copy.name}
+
+
+def test_jobs_that_stage_at_once_all_have_the_whole_image(tmp_path: Path) -> None:
+    job = Staged(tmp_path)
+    job.shared.write_bytes(b"x" * 30_000_000)
+    job.text = job.text.replace(job.copy.stem, sha256_file(job.shared))
+    copy = str(job.disk / f"{sha256_file(job.shared)}.sif\n")
+    with ThreadPoolExecutor(4) as pool:
+        found = [future.result() for future in [pool.submit(job.run, i) for i in range(4)]]
+    assert found == [(0, copy)] * 4
+    assert len(list(job.disk.iterdir())) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages._launch.slurm import Job, parse_jobs
+from stages._launch.slurm import Job, join_components, parse_jobs
 
 START = "UserId=a(1) GroupId=a(1) MCS_label=N/A Priority=9 Nice=0 Account=(null) QOS=(null)"
 FAILED = (
@@ -96,3 +96,12 @@ def test_tasks_that_share_a_line_are_jobs_of_their_own(tasks: str, numbers: list
     jobs = parse_jobs(line)
     assert [job.id for job in jobs] == [f"3_{number}" for number in numbers]
     assert {job.describe() for job in jobs} == {"PENDING (Resources)"}
+
+
+def test_job_with_a_server_is_where_both_are_and_waits_for_either() -> None:
+    waits = parse_job(PENDING.replace("Reason=Resources", "Reason=None"))
+    job = join_components([parse_job(RUNNING), parse_job(FAILED)])
+    assert (job.id, job.state, job.nodes, job.restarts) == ("3", "RUNNING", "node[1-2],node1", 2)
+    server = parse_job(PENDING.replace("Reason=Resources", "Reason=PartitionTimeLimit"))
+    assert join_components([waits, server]).is_hopeless
+    assert not join_components([waits, waits]).is_hopeless

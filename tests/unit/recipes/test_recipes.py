@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from dvc.repo import Repo
 
 from stages._contract.params import load_all, stage_names
-from stages._launch.resources import load_resources
+from stages._launch.resources import load_resources, load_server
 from stages._plan.estimate import estimate_recipe, render_estimates
 from stages._plan.hardware import H100
 from stages.fetch.params import HubSource
@@ -64,6 +65,9 @@ def test_needs_fit_the_stages(chosen: dict[str, Any]) -> None:
         engine = getattr(chosen.get(stage), "engine", None)
         if needs.gpus_per_node and engine is not None:
             assert needs.gpus_per_node == engine.tensor_parallel_size
+    has_server = chosen["grpo"].use_vllm and chosen["grpo"].vllm_mode == "server"
+    server = load_server("grpo", load_resources("grpo"))  # checks its GPUs and its time
+    assert (server is not None) == has_server
 
 
 def test_graph_resolves(chosen: dict[str, Any]) -> None:
@@ -150,6 +154,15 @@ def test_estimates_fit_their_gpus_and_their_time(name: str) -> None:
     for entry in estimate_recipe(load_all(RECIPES[name])):
         assert entry.memory_bytes < H100.memory_bytes, entry.stage
         assert entry.hours < 24 * 7, entry.stage
+
+
+def test_a_reference_that_follows_is_gathered_whole_under_zero_3() -> None:
+    """TRL's SyncRefModelCallback: a 32B and its reference on one GPU are 131 GB."""
+    sections = load_all(RECIPES["r1-distill-qwen-32b"])
+    followed = replace(sections["grpo"], sync_ref_model=True)
+    _, _, grpo = estimate_recipe(sections | {"grpo": followed})
+    assert grpo.memory_bytes > H100.memory_bytes
+    assert "DOES NOT FIT" in render_estimates("x", sections | {"grpo": followed})
 
 
 def test_estimates_say_what_they_are() -> None:

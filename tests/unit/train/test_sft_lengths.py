@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 from datasets import Dataset
 
 from stages._contract.params import load
-from stages.sft.stage import keep_whole, name_columns
+from stages.sft.stage import keep_whole, load_traces, name_columns
 
 if TYPE_CHECKING:
     from stages.sft.params import SftParams
@@ -53,3 +54,34 @@ def test_liger_has_no_entropy_to_log() -> None:
     assert "entropy" in name_columns(PARAMS)
     fused = name_columns(replace(PARAMS, use_liger_kernel=True, loss_type="nll"))
     assert name_columns(PARAMS).keys() - fused.keys() == {"entropy"}
+
+
+def test_traces_are_read_into_a_file_that_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    rows = [
+        {
+            "id": str(number),
+            "prompt": [{"role": "user", "content": f"{number}?"}],
+            "completion": [{"role": "assistant", "content": "1"}],
+            "answer": None,
+        }
+        for number in range(3)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    dataset = load_traces(path, tmp_path / "datasets")
+    assert list(dataset) == [{key: row[key] for key in ("prompt", "completion")} for row in rows]
+    (file,) = {entry["filename"] for entry in dataset.cache_files}
+    before = Path(file).stat()
+    again = load_traces(path, tmp_path / "datasets")
+    assert {entry["filename"] for entry in again.cache_files} == {file}
+    assert Path(file).stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_corrupted_and_empty_traces_are_said_plainly(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(ValueError, match="train.jsonl is empty: the stage that writes it"):
+        load_traces(path, tmp_path / "datasets")
+    path.write_text('{"prompt": [], "completion": []}\n{"prom', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"train\.jsonl:2 is corrupted"):
+        load_traces(path, tmp_path / "datasets")

@@ -27,6 +27,7 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
         ("sft", {"lr_scheduler_type": "cosine_with_min_lr"}, "not 0.0 with cosine_with_min_lr"),
         ("sft", {"save_steps": 0}, "sft.save_steps must be >= 1, or null"),
         ("sft", {"use_liger_kernel": True}, "loss_type is chunked_nll: .* set loss_type to nll"),
+        ("sft", {"dataset_num_proc": 0}, "sft.dataset_num_proc must be >= 1, or null"),
         ("sft", {"packing": True}, "sft.packing needs attn_implementation flash_attention_2"),
         ("grpo", {"num_generations": 1}, "must be >= 2, not 1: a completion's advantage"),
         ("grpo", {"num_generations": 7}, r"\(7\) must divide .*, which is 32: whole groups"),
