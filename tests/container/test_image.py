@@ -69,13 +69,14 @@ def test_the_image_holds_the_locks_packages(image: Path) -> None:
 
 def test_nothing_of_the_building_machine_is_inside(image: Path) -> None:
     """Neither its folders nor where its packages came from, in any file but what is compiled."""
+    certificates = "/etc/ssl/certs/ca-certificates.crt"  # Debian's, which images have as well
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], text=True, capture_output=True, check=True
     ).stdout
-    sources = " ".join((listed, *(os.environ.get(name, "") for name in ("DEBIAN_MIRROR",))))
-    names = {str(ROOT), str(Path(sys.executable).parents[2]), "/images/wheels"}
+    sources = f"{listed} {os.environ.get('DEBIAN_MIRROR', '')}"
+    names = {str(ROOT), str(Path(sys.prefix).resolve()), "/images/wheels"}
     names |= set(re.findall(r"https?://([^/\s':@]+)", sources)) - {"pypi.org", "deb.debian.org"}
-    names |= set(re.findall(r"(?:file://|[' ])(/[^\s']+)", sources)) - {certificates()}
+    names |= set(re.findall(r"(?:file://|[' ])(/[^\s']+)", sources)) - {certificates}
     if len(socket.gethostname()) > 6:  # a shorter one may be a word
         names.add(socket.gethostname())
     wanted = [argument for name in sorted(names) for argument in ("-e", name)]
@@ -85,11 +86,6 @@ def test_nothing_of_the_building_machine_is_inside(image: Path) -> None:
     assert apptainer(*command, *options, *wanted, *places) == ""
     quiet = "cat /etc/machine-id /run/* /var/log/* 2>/dev/null; find / -xdev -name direct_url.json"
     assert apptainer("exec", "--containall", str(image), "sh", "-c", quiet) == ""
-
-
-def certificates() -> str:
-    """Returns the path of Debian's certificates, which images have as well."""
-    return "/etc/ssl/certs/ca-certificates.crt"
 
 
 @pytest.fixture
