@@ -204,9 +204,17 @@ def render_ledger(root: Path) -> str:
         text = claim.render(values).replace("|", "\\|")
         lines.append(f"| {claim.id} | {claim.page} | {text} | {claim.rests_on} |")
     lock, seeds = sha256_file(root / "containers/cpu.lock.txt"), values["seeds.all"]
+    packages = f"packages: containers/cpu.lock.txt, sha256 {lock}"
     lines += [
         "",
-        f"Commit {', '.join(commits)}; packages: containers/cpu.lock.txt, sha256 {lock}; no image.",
+        f"Commit {', '.join(commits)}; {packages}; {_describe_images(root)}.",
         f"Seeds {seeds}; one greedy response per problem (k = 1), where nothing else is said.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _describe_images(root: Path) -> str:
+    """Returns the sha256 of the images in which the recorded stages ran."""
+    runs = (read_json(path) for path in sorted((root / "runs").glob("*.json")))
+    found = {run.get("image_sha256") for run in runs} - {None}
+    return f"images {', '.join(sorted(found))}" if found else "no image"
