@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slurm
 
 
-def test_two_nodes_learn_what_one_process_learns(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["here", pytest.param("image", marks=pytest.mark.container)])
+def test_two_nodes_learn_what_one_process_learns(
+    cluster: Cluster, tmp_path: Path, place: str, request: pytest.FixtureRequest
+) -> None:
     repo = tmp_path / "repo"
     make_training(repo)
     add_site(repo)
+    if place == "image":
+        images = str(request.getfixturevalue("image").parent)
+        add_site(repo, images=images, python="python")
     set_needs(repo, "sft", nodes=2, cpus_per_task=1)
     change(repo, {"sft.per_device_train_batch_size": 8})
     command = [sys.executable, "-m", "stages", "exec", "sft"]
