@@ -27,6 +27,7 @@ MAIN = {
     "grpo-qwen2.5-1.5b": "grpo",
     "openr1-distill-7b": "sft",
     "r1-distill-qwen-32b": "sft",
+    "r1-paper": "grpo",
     "r1-zero-qwen2.5-7b": "grpo",
 }
 
