@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ os.environ.update(
     VLLM_LOGGING_LEVEL="WARNING",
     TOKENIZERS_PARALLELISM="false",
 )
+# A shell's job in the background ignores Ctrl-C, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.pop("R1_SITE", None)  # stages run here, and no test submits a job to a user's cluster
 
 
