@@ -28,7 +28,7 @@ def test_recipe_in_the_image_is_the_recipe_of_here(
     stages = list(YAML(typ="safe").load(clone / "dvc.lock")["stages"])
     set_needs(clone, *{stage.partition("@")[0] for stage in stages})
     needs = YAML(typ="safe").load(clone / "slurm/resources.yaml")
-    needs["smollm2-cpu"]["generate"]["array"] = 2
+    needs["smollm2-cpu"]["generate"] = needs["smollm2-cpu"]["generate"] | {"array": 2}
     YAML().dump(needs, clone / "slurm/resources.yaml")
     before = {stage: digests(clone, stage) for stage in ("generate", "sft", "grpo")}
     lock = (clone / "dvc.lock").read_bytes()
