@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from ruamel.yaml import YAML
 from containers import sandbox
 from containers.lint import find_faults
 from containers.pack import DEBIAN, EPOCH
-from containers.wheels import download
+from containers.wheels import download, sha256
 
 ROOT = Path(__file__).parents[1]
 CONTAINERS, IMAGES = Path("containers"), Path("images")
@@ -252,12 +251,6 @@ def check_machine() -> None:
         raise ValueError(
             f"{_NEEDED_BYTES / 1e9:.0f} GB of disk are needed in {ROOT}, {free / 1e9:.1f} are free"
         )
-
-
-def sha256(path: Path) -> str:
-    """Returns the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _run(command: list[str], folder: Path) -> None:

@@ -40,7 +40,7 @@ def download(lock: Path, folder: Path) -> dict[str, str]:
             _download_torch(torch[0], torch[1], folder)
         _pip(["--require-hashes", "--find-links", str(folder), "-r", str(lock)], folder)
         stamp.write_text(digest, encoding="utf-8")
-    return {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    return {path.name: sha256(path) for path in sorted(folder.iterdir())}
 
 
 def _download_torch(block: str, version: str, folder: Path) -> None:
@@ -75,6 +75,7 @@ def platforms() -> list[str]:
     return [*names, "linux_x86_64"]
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from containers.build import check_machine, read_lock, sha256
+from containers.build import check_machine, read_lock
+from containers.wheels import sha256
 
 ROOT = Path(__file__).parents[1]
 IMAGE = ROOT / "images/cpu.sif"

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
-_MAX_SKEW_S = 5
+MAX_SKEW_S = 5
 _FAILED = 3  # the worker has said why
 _SPARE_S = 60  # for the start of Python and torch, from a filesystem that is cold
 _POLL_S = 0.1
@@ -45,7 +45,7 @@ def check_collective(num_processes: int, num_nodes: int, num_gpus: int, timeout_
     environment = {
         **os.environ,
         "MASTER_ADDR": os.environ["MASTER_ADDR"] if num_nodes > 1 else "127.0.0.1",
-        "MASTER_PORT": os.environ["MASTER_PORT"] if num_nodes > 1 else str(_free_port()),
+        "MASTER_PORT": os.environ["MASTER_PORT"] if num_nodes > 1 else str(free_port("127.0.0.1")),
         "WORLD_SIZE": str(num_processes),
         "LOCAL_WORLD_SIZE": str(num_local),
         "R1_TIMEOUT_S": str(timeout_s),
@@ -95,9 +95,10 @@ def _explain(status: int, said: IO[bytes]) -> str:
     )
 
 
-def _free_port() -> int:
+def free_port(host: str) -> int:
+    """Returns a port of this machine's address that nobody uses now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
@@ -187,7 +188,7 @@ def check_clocks(times: list[tuple[float, str]]) -> None:
         ValueError: two of them are more than seconds apart; names their nodes.
     """
     (first, behind), (last, ahead) = min(times), max(times)
-    if last - first > _MAX_SKEW_S:
+    if last - first > MAX_SKEW_S:
         raise ValueError(
             f"the clock of {behind} is {last - first:.0f} s behind that of {ahead}, and DVC and "
             f"checkpoints go by the times of files: exclude one, and have its NTP mended"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stages._contract import params
 from stages._contract.run import PARAMS
-from stages._launch.collective import check_collective
+from stages._launch.collective import MAX_SKEW_S, check_collective
 from stages._launch.deps import list_deps
 from stages._launch.gpus import check_gpus
 from stages._launch.server import ADDRESS, check_server
@@ -21,7 +21,6 @@ from stages._launch.server import ADDRESS, check_server
 WORK = Path("work")
 _PIN = re.compile(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 _NUM_SHOWN = 3
-_MAX_SKEW_S = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +109,7 @@ def check_skew(least_s: float, most_s: float, other: str) -> None:
         ValueError: it is.
     """
     skew_s = max(least_s, 0) + min(most_s, 0)
-    if abs(skew_s) > _MAX_SKEW_S:
+    if abs(skew_s) > MAX_SKEW_S:
         where = "behind" if skew_s > 0 else "ahead of"
         raise ValueError(
             f"the clock of this node is {abs(skew_s):.0f} s {where} "

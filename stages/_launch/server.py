@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from stages._contract import params
 from stages._contract.artifacts import check_model, write_whole
 from stages._contract.run import PARAMS
+from stages._launch.collective import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,7 @@ def serve(stage: str, endpoint: Path) -> int:
     model = _model_of(stage, values)
     check_model(model)
     host = _own_address()
-    port = _free_port(host)
+    port = free_port(host)
     asked_to_end: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -202,12 +203,6 @@ def _own_address() -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((other, 1))  # sends nothing
         return str(probe.getsockname()[0])
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
 
 
 def _say(message: str) -> None:

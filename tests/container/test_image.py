@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from containers.build import sha256
+from containers.wheels import sha256
 from tests.image import IMAGE, ROOT, apptainer, build, find_problem, lock
 from tests.pipeline.repository import call, dvc, ran, would_run
 

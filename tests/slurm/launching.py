@@ -42,6 +42,13 @@ def add_site(repo: Path, **changes: Any) -> None:
     YAML(pure=True).dump(site | changes, repo / "slurm/sites/test.yaml")
 
 
+def add_image_site(repo: Path, image: Path, **changes: Any) -> None:
+    """Gives the repository the site `test` with jobs in the image, and the image's lock."""
+    add_site(repo, images=str(image.parent), python="python", **changes)
+    (repo / "containers").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "containers/cpu.lock.yaml", repo / "containers")
+
+
 def let_go(repo: Path) -> None:
     """Lets the stage end that WAITS."""
     (work,) = repo.glob("work/demo/*")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from ruamel.yaml import YAML
 
-from tests.demo import ROOT, make_demo, write_stage
+from tests.demo import make_demo, write_stage
 from tests.pipeline.repository import dvc, ran, read, would_run
-from tests.slurm.launching import WAITS, add_site, jobs_of, launch, let_go, set_needs
+from tests.slurm.launching import WAITS, add_image_site, jobs_of, launch, let_go, set_needs
 from tests.slurm.training import digests
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def test_recipe_in_the_image_is_the_recipe_of_here(
     cluster: Cluster, image: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clone = Path(shutil.copytree(repo, tmp_path / "clone", symlinks=True))
-    add_site(clone, images=str(image.parent), python="python")
+    add_image_site(clone, image)
     stages = list(YAML(typ="safe").load(clone / "dvc.lock")["stages"])
     set_needs(clone, *{stage.partition("@")[0] for stage in stages})
     needs = YAML(typ="safe").load(clone / "slurm/resources.yaml")
@@ -52,9 +52,7 @@ def test_stage_in_the_image_hears_of_the_time_limit(
 ) -> None:
     demo = tmp_path / "repo"
     make_demo(demo)
-    (demo / "containers").mkdir()
-    shutil.copy(ROOT / "containers/cpu.lock.yaml", demo / "containers")
-    add_site(demo, images=str(image.parent), python="python")
+    add_image_site(demo, image)
     set_needs(demo, "demo")
     write_stage(demo, WAITS)
     launched = launch(cluster, demo, "demo")

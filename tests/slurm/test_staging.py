@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stages._contract.artifacts import sha256_file
-from tests.demo import ROOT, make_demo, write_stage
-from tests.slurm.launching import PASSES, add_site, jobs_of, launch, set_needs
+from tests.demo import make_demo, write_stage
+from tests.slurm.launching import PASSES, add_image_site, jobs_of, launch, set_needs
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
@@ -29,10 +29,8 @@ def test_jobs_run_in_the_copy_on_the_nodes_disk(
     for name in ("a", "b"):
         repo = tmp_path / name / "repo"
         make_demo(repo)
-        add_site(repo, images=str(image.parent), python="python", staging=str(disk))
+        add_image_site(repo, image, staging=str(disk))
         set_needs(repo, "demo")
-        (repo / "containers").mkdir()
-        shutil.copy(ROOT / "containers/cpu.lock.yaml", repo / "containers")
         write_stage(repo, SHOWS + PASSES)
         launches.append(launch(cluster, repo, "demo"))
     copy = disk / f"{sha256_file(image)}.sif"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from tests.pipeline.repository import change, read
 from tests.pipeline.training import make_training, read_log
-from tests.slurm.launching import add_site, launch, set_needs
+from tests.slurm.launching import add_image_site, add_site, launch, set_needs
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
@@ -29,8 +29,7 @@ def test_two_nodes_learn_what_one_process_learns(
     make_training(repo)
     add_site(repo)
     if place == "image":
-        images = str(request.getfixturevalue("image").parent)
-        add_site(repo, images=images, python="python")
+        add_image_site(repo, request.getfixturevalue("image"))
     set_needs(repo, "sft", nodes=2, cpus_per_task=1)
     change(repo, {"sft.per_device_train_batch_size": 8})
     command = [sys.executable, "-m", "stages", "exec", "sft"]
