@@ -123,6 +123,7 @@ class GrpoParams:
     temperature: float
     top_p: float
     beta: float
+    use_bias_correction_kl: bool
     loss_type: Literal["grpo", "bnpo", "dr_grpo", "dapo", "cispo"]
     importance_sampling_level: Literal["token", "sequence"]
     scale_rewards: Literal["group", "batch", "none"]
@@ -153,6 +154,11 @@ class GrpoParams:
     vllm_tensor_parallel_size: int
     vllm_max_model_length: int | None
     vllm_importance_sampling_correction: bool
+    vllm_importance_sampling_mode: Literal[
+        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ]
+    vllm_importance_sampling_clip_max: float | None
+    vllm_importance_sampling_clip_min: float | None
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
@@ -176,6 +182,7 @@ class GrpoParams:
             if not 0 < getattr(self, key) <= 1:
                 raise ValueError(f"grpo.{key} must be in (0, 1], not {getattr(self, key)}")
         self._check_clip_and_reference()
+        self._check_vllm_correction()
         if self.save_steps is not None and self.save_steps < 1:
             raise ValueError(
                 f"grpo.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
@@ -223,6 +230,11 @@ class GrpoParams:
                 f"grpo.epsilon_high must be >= epsilon ({self.epsilon}), or null for the same, not "
                 f"{self.epsilon_high}"
             )
+        if self.loss_type == "cispo" and (self.epsilon_high is None or self.epsilon_high < 1):
+            raise ValueError(
+                f"grpo.epsilon_high must be >= 1 with loss_type cispo, not {self.epsilon_high}: it "
+                f"is the cap of the ratio itself there, and that is 1 on policy; ScaleRL has 5.0"
+            )
         if not 0 < self.ref_model_mixup_alpha <= 1:
             raise ValueError(
                 f"grpo.ref_model_mixup_alpha must be in (0, 1], not {self.ref_model_mixup_alpha}: "
@@ -232,6 +244,19 @@ class GrpoParams:
             raise ValueError(
                 "grpo.sync_ref_model is true and beta is 0: there is no reference model then; set "
                 "one of them otherwise"
+            )
+
+    def _check_vllm_correction(self) -> None:
+        low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+        key = "grpo.vllm_importance_sampling_clip"
+        if (low is not None and low < 0) or (high is not None and high <= 0):
+            raise ValueError(f"{key}_min ({low}) and {key}_max ({high}) are ratios: not below 0")
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"{key}_min ({low}) must be below {key}_max ({high}), or null")
+        if self.vllm_importance_sampling_mode.endswith("truncate") and low is None and high is None:
+            raise ValueError(
+                f"grpo.vllm_importance_sampling_mode {self.vllm_importance_sampling_mode} has "
+                f"nothing to truncate at: set {key}_max, such as 3.0, or {key}_min"
             )
 
     @property

@@ -86,6 +86,7 @@ def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
         "temperature": params.temperature,
         "top_p": params.top_p,
         "beta": params.beta,
+        "use_bias_correction_kl": params.use_bias_correction_kl,
         "loss_type": params.loss_type,
         "importance_sampling_level": params.importance_sampling_level,
         "scale_rewards": params.scale_rewards,
@@ -103,6 +104,9 @@ def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
         "vllm_tensor_parallel_size": params.vllm_tensor_parallel_size,
         "vllm_max_model_length": params.vllm_max_model_length,
         "vllm_importance_sampling_correction": params.vllm_importance_sampling_correction,
+        "vllm_importance_sampling_mode": params.vllm_importance_sampling_mode,
+        "vllm_importance_sampling_clip_max": params.vllm_importance_sampling_clip_max,
+        "vllm_importance_sampling_clip_min": params.vllm_importance_sampling_clip_min,
     }
 
 

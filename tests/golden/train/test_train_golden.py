@@ -22,9 +22,9 @@ PARAMS = FOLDER.parents[2] / "params.yaml"
 LEFT_OUT = {"output_dir", "logging_dir", "use_cpu", "dataloader_pin_memory"}
 
 
-def resolve(stage: str) -> dict[str, Any]:
-    """Returns all of TRL's settings for the stage, as JSON gives them back."""
-    params = load(PARAMS, stage)
+def resolve(stage: str, params: Any = None) -> dict[str, Any]:
+    """Returns all of TRL's settings for the stage, as JSON gives them back; None: as shipped."""
+    params = params or load(PARAMS, stage)
     work = Path("work")
     config = (
         SFTConfig(**sft.to_trl(params, work))

@@ -41,6 +41,26 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
         ("grpo", {"steps_per_generation": 0}, "steps_per_generation must be >= 1, or null"),
         ("grpo", {"steps_per_generation": 3, "num_generations": 32}, "which is 48: whole groups"),
         ("grpo", {"epsilon_high": 0.1}, r"epsilon_high must be >= epsilon \(0.2\), or null"),
+        (
+            "grpo",
+            {"loss_type": "cispo"},
+            "must be >= 1 with loss_type cispo, not None",
+        ),
+        ("grpo", {"loss_type": "cispo", "epsilon_high": 0.28}, "cispo, not 0.28: it is the cap"),
+        (
+            "grpo",
+            {"vllm_importance_sampling_clip_min": 3.0},
+            r"min \(3.0\) must be below",
+        ),
+        ("grpo", {"vllm_importance_sampling_clip_max": 0.0}, r"_max \(0.0\) are ratios"),
+        (
+            "grpo",
+            {
+                "vllm_importance_sampling_mode": "token_truncate",
+                "vllm_importance_sampling_clip_max": None,
+            },
+            "token_truncate has nothing to truncate at: set .*clip_max, such as 3.0, or",
+        ),
         ("grpo", {"ref_model_mixup_alpha": 0.0}, r"mixup_alpha must be in \(0, 1\], not 0.0: 1.0"),
         ("grpo", {"sync_ref_model": True, "beta": 0.0}, "there is no reference model then"),
         ("grpo", {"beta": -0.1}, "grpo.beta must be >= 0, not -0.1"),
