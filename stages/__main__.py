@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages._contract import params
+from stages._contract.places import KEYS, TRACKS
 from stages._contract.run import PARAMS, run_stage
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> int:
     actions: dict[str, Callable[[], int]] = {
         "render": lambda: _render(options.stage, _cell_of(options)),
         "preflight": lambda: _preflight(options),
-        "serve": lambda: _serve(options.stage, options.endpoint),
+        "serve": lambda: _serve(options.stage, _cell_of(options), options.endpoint),
         "use": lambda: _use(options.recipe),
         "plan": lambda: _plan(options.recipe, is_capacity=options.capacity),
         "check": _check,
@@ -117,12 +118,14 @@ def _add_readers(commands: Any) -> None:
 
 def _add_cell(command: argparse.ArgumentParser, more: list[str]) -> None:
     command.add_argument("stage", choices=[*params.stage_names(), *more])
+    command.add_argument("--track", help="a folder of tracks/; not given: the core graph")
+    command.add_argument("--section", help="which of the stage's sections in its params.yaml")
     command.add_argument("--model", help="evaluate only: which model")
     command.add_argument("--task", help="evaluate only: which task")
 
 
 def _cell_of(options: argparse.Namespace) -> dict[str, str]:
-    return {key: getattr(options, key) for key in ("model", "task") if getattr(options, key)}
+    return {key: getattr(options, key) for key in KEYS if getattr(options, key)}
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -167,15 +170,24 @@ def _preflight(options: argparse.Namespace) -> int:
     return 0
 
 
-def _serve(stage: str, endpoint: Path) -> int:
+def _serve(stage: str, cell: dict[str, str], endpoint: Path) -> int:
     from stages._launch.server import serve  # noqa: PLC0415 - as above
 
-    return serve(stage, endpoint)
+    return serve(stage, cell, endpoint)
 
 
 def _check() -> int:
     sections = params.load_all(PARAMS)
     print(f"{PARAMS}: {len(sections)} sections are in order")  # noqa: T201
+    for path in sorted(TRACKS.glob("*/params.yaml")):
+        cells = [
+            (stage, {"track": path.parent.name, "section": section})
+            for stage, found in params.read_sections(path).items()
+            for section in found
+        ]
+        for stage, cell in cells:
+            params.load_cell(PARAMS, stage, cell)
+        print(f"{path}: {len(cells)} sections are in order")  # noqa: T201
     return 0
 
 

@@ -20,14 +20,8 @@ class DemoParams:
 class DemoInputs:
     data: Path
 
-def inputs(params, **cell):
+def inputs(params, cell):
     return DemoInputs(data=Path("data.txt"))
-
-def out(**cell):
-    return Path("artifacts/demo")
-
-def metrics(**cell):
-    return {"demo": Path("metrics/demo.json")}
 """
 # Where the launcher finds the recipe's name; the stage itself is never run.
 REPORT = """

@@ -11,7 +11,6 @@ from stages._audit.bisect import find_changed_inputs, find_first_difference, ope
 from stages._audit.equivalence import ALPHA, MARGIN, Equivalence, compare_means
 from stages._audit.published import is_made
 from stages._audit.seeds import read_seeds
-from stages.report.params import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,7 +106,7 @@ def _compare_seeds(
             ),
         )
         for task in recorded[0]["accuracy"]
-        for model in MODELS
+        for model in recorded[0]["accuracy"][task]
     ]
 
 

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from stages._audit.published import flatten, read_json
+from stages._audit.published import flatten, read_json, read_models
 from stages._audit.seeds import read_seeds
 from stages._contract.artifacts import sha256_file
-from stages.report.params import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +86,7 @@ def measure(root: Path) -> dict[str, Any]:
     largest stage's memory in GiB. `seeds.*` are over the recorded seeds, the committed run's too.
     """
     values: dict[str, Any] = {}
-    for model in MODELS:
+    for model in read_models(root):
         for task, cell in read_json(root / "metrics/evaluate" / f"{model}.json").items():
             values |= {f"{task}.{model}.{key}": value for key, value in cell.items()}
     for task, pairs in read_json(root / "metrics/paired.json").items():

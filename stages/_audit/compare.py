@@ -17,12 +17,11 @@ from ruamel.yaml import YAML
 
 from stages._audit.bisect import find_changed_inputs
 from stages._audit.git import read_at, read_commit
-from stages._audit.published import read_run
+from stages._audit.published import read_models, read_run
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load
 from stages.evaluate.tasks.scoring import stderr
 from stages.report.paired import compare, measure_accuracy
-from stages.report.params import MODELS
 from stages.report.table import percent
 
 if TYPE_CHECKING:
@@ -144,14 +143,14 @@ def _find_reasons(before: dict[str, Any] | None, after: dict[str, Any]) -> list[
 
 
 def _render_verdicts(root: Path, revision: str, confidence: float) -> Iterator[str]:
-    rows = []
+    rows, models = [], read_models(root)
     for path in sorted(root.glob("metrics/report/samples/*/*.jsonl")):
         text = read_at(root, revision, path.relative_to(root).as_posix())
-        if text is not None and path.parent.name in MODELS:
+        if text is not None and path.parent.name in models:
             before = measure_accuracy(map(json.loads, text.splitlines()))
             after = measure_accuracy(read_jsonl(path))
             rows.append((path.parent.name, path.stem, judge(before, after, confidence)))
-    rows.sort(key=lambda row: (row[1], MODELS.index(row[0])))
+    rows.sort(key=lambda row: (row[1], models.index(row[0])))
     columns = ["task", "model", "before", "after", "difference", f"{confidence:.0%} interval"]
     columns += ["minimum detectable", "verdict"]
     lines = [

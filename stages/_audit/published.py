@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ruamel.yaml import YAML
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -15,9 +17,20 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_models(root: Path) -> list[str]:
+    """Returns the models of the core's table, in its order."""
+    return list(YAML(typ="safe", pure=True).load(root / "params.yaml")["report"]["models"])
+
+
 def name_run(stage: str) -> str:
-    """Returns the stem of a stage's files in runs/, by DVC's name for it: evaluate@sft-sums."""
+    """Returns the stem of a core stage's files in runs/, by DVC's name: evaluate@sft-sums."""
     return stage.replace("@", "-")
+
+
+def name_command(command: str) -> str:
+    """Returns the stem of the files in runs/ that a graph's command, a track's too, writes."""
+    _, _, _, _, stage, *options = command.split()  # python -m stages run STAGE --key value
+    return "-".join([stage, *options[1::2]])
 
 
 def read_run(root: Path, stage: str) -> dict[str, Any]:

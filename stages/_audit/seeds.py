@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from stages._audit.git import git
-from stages._audit.published import read_json, read_run
+from stages._audit.published import read_json, read_models, read_run
 from stages._contract.artifacts import write_json
-from stages.report.params import MODELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -67,14 +66,15 @@ def read_seed(root: Path, seed: int) -> dict[str, Any]:
     """
     run = read_run(root, "grpo")
     lock = YAML(typ="safe", pure=True).load(root / "dvc.lock")["stages"]
-    cells = {model: read_json(root / "metrics/evaluate" / f"{model}.json") for model in MODELS}
+    models = read_models(root)
+    cells = {model: read_json(root / "metrics/evaluate" / f"{model}.json") for model in models}
     return {
         "seed": seed,
         "commit": run["commit"],
         "machine": run["machine"],
         "accuracy": {
-            task: {model: cells[model][task]["accuracy"] for model in MODELS}
-            for task in cells[MODELS[0]]
+            task: {model: cells[model][task]["accuracy"] for model in models}
+            for task in cells[models[0]]
         },
         "outs": {stage: lock[stage]["outs"][0]["md5"] for stage in sorted(lock)},
     }

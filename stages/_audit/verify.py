@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvc.repo import Repo
 
 from stages._audit.claims import find_problems
 from stages._audit.git import git
-from stages._audit.published import is_made, read_json, read_run
+from stages._audit.published import is_made, name_command, read_json, read_run
 from stages._audit.seeds import read_seeds
 from stages._contract.artifacts import read_jsonl, sha256_tree
-from stages._contract.params import load_all
+from stages._contract.params import load, load_all, load_cell, read_sections
+from stages._contract.places import TRACKS, below
 from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
 from stages.report.paired import measure_accuracy
-from stages.report.params import MODELS
 from stages.report.stage import check_same_problems, compare_models
 from stages.report.table import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from dvc.stage import Stage
+
+    from stages.report.params import ReportParams
 
 Row = dict[str, Any]
 
@@ -86,16 +88,33 @@ def _check_git(root: Path) -> Iterator[Claim]:
         f"git: the files are those of {git(root, 'rev-parse', 'HEAD').stdout[:10]}", problem
     )
     with Repo(str(root)) as repo:
-        stages = list(repo.index.stages)
-        made = {out.fs_path for stage in stages for out in stage.outs}
-        for stage in sorted(stages, key=lambda stage: str(stage.name)):
-            run = read_run(root, stage.name)
+        stages = _list_recorded(repo)
+        made = {out.fs_path for stage in stages.values() for out in stage.outs}
+        for run_name, stage in stages.items():
+            run = read_json(root / "runs" / f"{run_name}.json")
             code = [dep.fs_path for dep in stage.deps if not is_made(dep.fs_path, made)]
-            name = f"runs/: {stage.name} ran at {run['commit'][:10]}, with the code that is here"
+            name = f"runs/: {run_name} ran at {run['commit'][:10]}, with the code that is here"
             if run["dirty"]:
                 yield Claim(name, "with uncommitted changes")
                 continue
             yield Claim(name, *_compare_code(root, run["commit"], code))
+
+
+def _list_recorded(repo: Repo) -> dict[str, Stage]:
+    """Returns by the name of its run each stage of the core graph and of the tracks that were run.
+
+    A track without a lock claims nothing.
+    """
+    stages = [
+        stage
+        for stage in repo.index.stages
+        if not _is_track(stage) or Path(stage.path).with_name("dvc.lock").is_file()
+    ]
+    return dict(sorted((name_command(stage.cmd), stage) for stage in stages))
+
+
+def _is_track(stage: Stage) -> bool:
+    return Path(stage.path).parent.parent.name == TRACKS.name
 
 
 def _compare_code(root: Path, commit: str, paths: Iterable[str]) -> tuple[str | None, str]:
@@ -110,13 +129,13 @@ def _compare_code(root: Path, commit: str, paths: Iterable[str]) -> tuple[str | 
 def _check_lock(root: Path) -> Iterator[Claim]:
     """dvc.lock against dvc.yaml, params.yaml, the code, and the outputs that are here."""
     with Repo(str(root)) as repo:
-        stages = sorted(repo.index.stages, key=lambda stage: str(stage.name))
-        made = {out.fs_path: out.hash_info for stage in stages for out in stage.outs}
-        for stage in stages:
+        stages = _list_recorded(repo)
+        made = {out.fs_path: out.hash_info for stage in stages.values() for out in stage.outs}
+        for name, stage in stages.items():
             problems = [*_find_changes(stage, made)]
             absent = sum(out.use_cache and not out.exists for out in stage.outs)
             note = "its output is not here" if absent else ""
-            yield Claim(f"dvc.lock: {stage.name}", "; ".join(problems) or None, note)
+            yield Claim(f"dvc.lock: {name}", "; ".join(problems) or None, note)
 
 
 def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
@@ -183,14 +202,23 @@ def _check_seeds(root: Path) -> Iterator[Claim]:
 
 def _check_scores(root: Path) -> Iterator[Claim]:
     """Every response is scored again; results and differences follow from that alone."""
-    params = load_all(root / "params.yaml")["report"]
-    metrics = root / "metrics"
-    results: dict[str, dict[str, Any]] = {model: {} for model in MODELS}
+    yield from _check_table(root, Path("metrics"), load(root / "params.yaml", "report"))
+    for track in sorted(path.parent for path in (root / TRACKS).glob("*/dvc.lock")):
+        for section in read_sections(track / "params.yaml").get("report", {}):
+            cell = {"track": track.name, "section": section}
+            values = load_cell(root / "params.yaml", "report", cell)
+            yield from _check_table(root, below("metrics", cell), values)
+
+
+def _check_table(root: Path, folder: Path, params: ReportParams) -> Iterator[Claim]:
+    """What one report shows, from the responses that it has copied into the folder."""
+    metrics = root / folder
+    results: dict[str, dict[str, Any]] = {model: {} for model in params.models}
     accuracies: dict[str, dict[str, dict[str, float]]] = {task: {} for task in params.tasks}
-    for model in MODELS:
+    for model in params.models:
         recorded = read_json(metrics / "evaluate" / f"{model}.json")
         for task in params.tasks:
-            name = f"metrics/report/samples/{model}/{task}.jsonl"
+            name = f"{folder}/report/samples/{model}/{task}.jsonl"
             rows = read_jsonl(root / name)
             wrong = [row["id"] for row in rows if not _is_scored_right(row)]
             problem = f"scored wrongly: {', '.join(wrong)}" if wrong else None
@@ -198,18 +226,18 @@ def _check_scores(root: Path) -> Iterator[Claim]:
             majority = [majority_is_correct(row["responses"], row["answer"]) for row in rows]
             results[model][task] = summarise(rows, majority)
             accuracies[task][model] = measure_accuracy(rows)
-        yield _compare(f"metrics/evaluate/{model}.json", recorded, results[model])
+        yield _compare(f"{folder}/evaluate/{model}.json", recorded, results[model])
     for task, by_model in accuracies.items():
-        check_same_problems(metrics / "report" / "samples", task, by_model)
-    paired = compare_models(accuracies, params.confidence)
-    yield _compare("metrics/paired.json", read_json(metrics / "paired.json"), paired)
+        check_same_problems(task, by_model)
+    paired = compare_models(accuracies, params.pairs, params.confidence)
+    yield _compare(f"{folder}/paired.json", read_json(metrics / "paired.json"), paired)
     page = (metrics / "report" / "results.md").read_text(encoding="utf-8")
     expected = render(results, paired, params.confidence)
     for line, found in zip(expected.splitlines(), page.splitlines(), strict=False):
         if line != found:
-            yield Claim("metrics/report/results.md", f"{found!r} should be {line!r}")
+            yield Claim(f"{folder}/report/results.md", f"{found!r} should be {line!r}")
             return
-    yield Claim("metrics/report/results.md", None if page == expected else "lines are missing")
+    yield Claim(f"{folder}/report/results.md", None if page == expected else "lines are missing")
 
 
 def _is_scored_right(row: Row) -> bool:

@@ -7,10 +7,15 @@ import importlib
 import types
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+
+from stages._contract.places import params_of
+
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
 
 STAGES = Path(__file__).parents[1]
 # containers/<image>.lock.txt locks the packages of each.
@@ -34,10 +39,71 @@ def load(path: Path, stage: str) -> Any:
     Raises:
         ParamsError: a key is unknown, missing, of the wrong type or out of bounds.
     """
-    sections = _read(path)
-    _check_keys(str(path), sections, stage_names())
-    module = importlib.import_module(f"stages.{stage}.params")
-    return _convert(sections[stage], getattr(module, f"{stage.capitalize()}Params"), stage)
+    return _convert(_read(path)[stage], _class_of(stage), stage)
+
+
+def load_cell(path: Path, stage: str, cell: Cell) -> Any:
+    """Returns the parameters of one stage in the cell: a track's section is laid over the core's.
+
+    A section says only what differs. A value that is a section itself is laid over likewise; lists,
+    mappings with names of the user's, and sections with a `kind` are replaced as a whole.
+
+    Raises:
+        ParamsError: as `load`; or the track or its section is not there or not in order.
+    """
+    if "section" not in cell:
+        return load(path, stage)
+    where = path.parent / params_of(cell)
+    sections = read_sections(where).get(stage, {})
+    _check_known(f"{where}: {stage}", cell["section"], list(sections))
+    kind = _class_of(stage)
+    try:
+        return _convert(_overlay(_read(path)[stage], sections[cell["section"]], kind), kind, stage)
+    except ParamsError as error:
+        raise ParamsError(f"{where}: {cell['section']}: {error}") from error
+
+
+def read_sections(path: Path) -> dict[str, dict[str, Any]]:
+    """Returns what a track's parameters say, by stage and section; the values are not checked.
+
+    Raises:
+        ParamsError: a stage is unknown, a section is none, two have one name, or one has an image.
+    """
+    if not path.is_file():
+        raise ParamsError(f"there is no track {path.parent.name!r}: {path} is not there")
+    stages = _load(path)
+    if not isinstance(stages, dict):
+        raise ParamsError(f"{path} must have a section for each stage that the track runs")
+    owners: dict[str, str] = {}
+    for stage, sections in stages.items():
+        _check_known(str(path), stage, stage_names())
+        if not isinstance(sections, dict):
+            raise ParamsError(f"{path}: {stage} must name its sections, not be {sections!r}")
+        for name, values in sections.items():
+            key = f"{path}: {stage}.{name}"
+            if not isinstance(values, dict):
+                raise ParamsError(f"{key} must be a section, {{}} if nothing differs: {values!r}")
+            if name in owners:
+                raise ParamsError(
+                    f"{key}: {owners[name]} has a section of that name, too, and both would write "
+                    f"the same files: rename one"
+                )
+            if "image" in values:
+                raise ParamsError(
+                    f"{key}.image: a track runs in the recipe's images: set {stage}.image in "
+                    f"params.yaml"
+                )
+            owners[name] = stage
+    return stages
+
+
+def _overlay(below: Any, above: Any, kind: Any) -> Any:
+    """Returns `above`, with what it leaves out taken from `below` if `kind` is a dataclass."""
+    if not (dataclasses.is_dataclass(kind) and isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    hints = get_type_hints(kind)
+    changed = {name: _overlay(below.get(name), v, hints.get(name)) for name, v in above.items()}
+    return {**below, **changed}
 
 
 def load_all(path: Path) -> dict[str, Any]:
@@ -74,19 +140,30 @@ def _load(path: Path) -> Any:
         raise ParamsError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
+def _class_of(stage: str) -> Any:
+    module = importlib.import_module(f"stages.{stage}.params")
+    return getattr(module, f"{stage.capitalize()}Params")
+
+
 def _read(path: Path) -> dict[str, Any]:
+    """Returns the sections of params.yaml, one for each stage."""
     sections = _load(path)
     if not isinstance(sections, dict):
         raise ParamsError(f"{path} must have a section for each stage: {', '.join(stage_names())}")
+    _check_keys(str(path), sections, stage_names())
     return dict(sections)
+
+
+def _check_known(where: str, key: Any, expected: list[str]) -> None:
+    if key not in expected:
+        near = get_close_matches(str(key), expected, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(expected))}"
+        raise ParamsError(f"{where}: unknown key {key!r}: {hint}")
 
 
 def _check_keys(where: str, found: dict[str, Any], expected: list[str]) -> None:
     for key in found:
-        if key not in expected:
-            near = get_close_matches(str(key), expected, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(expected))}"
-            raise ParamsError(f"{where}: unknown key {key!r}: {hint}")
+        _check_known(where, key, expected)
     for key in expected:
         if key not in found:
             raise ParamsError(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stages._contract import manifest, params
 from stages._contract.artifacts import check_model, publish, sha256_file, sha256_tree, write_json
 from stages._contract.determinism import limit_cpu
+from stages._contract.places import metrics_of, name_of, out_of
 from stages._contract.processes import is_distributed, node_rank, run_processes
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def run_stage(stage: str, cell: dict[str, str], part: tuple[int, int] | None = N
 
     Args:
         stage: its name.
-        cell: its cell.
+        cell: its cell (places.py).
         part: (index from 0, number of parts): only this share of the work is done, and left where
             a run without a part finds it. Nothing is published.
     """
@@ -97,8 +98,7 @@ def _fail(stage: str, message: str, status: int, error: BaseException) -> int:
 def _run(stage: str, cell: dict[str, str]) -> None:
     start = datetime.now(UTC)
     values, inputs, digests, work = _prepare(stage, cell)
-    declared = importlib.import_module(f"stages.{stage}.params")
-    out, metrics = declared.out(**cell), declared.metrics(**cell)
+    out, metrics = out_of(stage, cell), metrics_of(stage, values, cell)
     if node_rank() > 0:  # the first node publishes
         run_processes(stage, cell, values, out, work)
         return
@@ -113,7 +113,7 @@ def _run(stage: str, cell: dict[str, str]) -> None:
     for which, path in metrics.items():
         write_json(path, results[which])
     outputs = {str(out): sha256_tree(out)}
-    name = "-".join([stage, *cell.values()])
+    name = name_of(stage, cell)
     manifest.write(Path("runs", f"{name}.json"), start, PARAMS, digests, outputs, work)
     # Older keys too: the result is there. Renamed first, so that a kill leaves no half of it to the
     # next run.
@@ -133,10 +133,10 @@ def _fill(stage: str, cell: dict[str, str], index: int, num_parts: int) -> None:
 
 def _prepare(stage: str, cell: dict[str, str]) -> tuple[Any, Any, dict[str, str], Path]:
     """Returns the parameters, the inputs, their digests, and the work folder of just these."""
-    values = params.load(PARAMS, stage)
-    inputs = importlib.import_module(f"stages.{stage}.params").inputs(values, **cell)
+    values = params.load_cell(PARAMS, stage, cell)
+    inputs = importlib.import_module(f"stages.{stage}.params").inputs(values, cell)
     digests = _hash_inputs(inputs)
-    name = "-".join([stage, *cell.values()])
+    name = name_of(stage, cell)
     key = json.dumps([name, repr(values), digests])
     work = Path("work", name, hashlib.sha256(key.encode()).hexdigest()[:16])
     work.mkdir(parents=True, exist_ok=True)

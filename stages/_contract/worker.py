@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> int:
     """
     stage, cell, out, work = arguments
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent says what there is to say
-    values = params.load(PARAMS, stage)
-    inputs = importlib.import_module(f"stages.{stage}.params").inputs(values, **json.loads(cell))
+    values = params.load_cell(PARAMS, stage, json.loads(cell))
+    inputs = importlib.import_module(f"stages.{stage}.params").inputs(values, json.loads(cell))
     set_environment(stage, values)
     _quieten(values)
     module = importlib.import_module(f"stages.{stage}.stage")

@@ -1,4 +1,4 @@
-"""What a stage depends on, as dvc.yaml says it, and the digests of all that.
+"""What a stage depends on, as its dvc.yaml says it, and the digests of all that.
 
 A job takes hours in which somebody may edit what it read. DVC hashes dependencies when the job has
 ended, and would write down that the edited ones gave the result.
@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from stages._contract import params
 from stages._contract.artifacts import sha256_file
+from stages._contract.places import TRACKS, params_of
 from stages._contract.run import PARAMS
 
 GRAPH = Path("dvc.yaml")
@@ -29,11 +30,26 @@ def list_deps(stage: str, cell: dict[str, str]) -> list[Path]:
     Raises:
         ValueError: dvc.yaml has no such stage, or names what params.yaml has not.
     """
-    stages = _read(GRAPH).get("stages", {})
-    if stage not in stages:
-        raise ValueError(f"{GRAPH} has no stage {stage!r}: it has {', '.join(stages)}")
-    known = {**_read(PARAMS), "item": cell}
-    return [Path(_fill_in(dep, known)) for dep in stages[stage].get("deps", [])]
+    graph, known = GRAPH, {**_read(PARAMS), "item": cell}
+    if "track" in cell:  # whose graph reads both files of parameters
+        graph = TRACKS / cell["track"] / GRAPH
+        known = _merge(known, _read(params_of(cell)))
+    stages, name = _read(graph).get("stages", {}), cell.get("section", stage)
+    if name not in stages:
+        raise ValueError(f"{graph} has no stage {name!r}: it has {', '.join(stages)}")
+    return [Path(_fill_in(dep, known, graph)) for dep in stages[name].get("deps", [])]
+
+
+def _merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Returns both; a section that is in both holds what is in either."""
+    merged = dict(first)
+    for key, value in second.items():
+        found = merged.get(key)
+        if isinstance(found, dict) and isinstance(value, dict):
+            merged[key] = _merge(found, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def hash_deps(stage: str, cell: dict[str, str]) -> dict[str, str]:
@@ -42,7 +58,7 @@ def hash_deps(stage: str, cell: dict[str, str]) -> dict[str, str]:
     Raises:
         FileNotFoundError: one is not there.
     """
-    values = repr(params.load(PARAMS, stage))
+    values = repr(params.load_cell(PARAMS, stage, cell))
     digests = {f"{PARAMS}: {stage}": hashlib.sha256(values.encode()).hexdigest()}
     for dep in list_deps(stage, cell):
         if not dep.exists():
@@ -89,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _fill_in(dep: str, known: dict[str, Any]) -> str:
+def _fill_in(dep: str, known: dict[str, Any], graph: Path) -> str:
     """Returns the text with `${a.b}` replaced by what `known` has there."""
 
     def look_up(match: re.Match[str]) -> str:
@@ -97,7 +113,7 @@ def _fill_in(dep: str, known: dict[str, Any]) -> str:
         for part in match[1].split("."):
             if not isinstance(value, dict) or part not in value:
                 raise ValueError(
-                    f"{GRAPH} asks for {match[0]}, which is neither in {PARAMS} nor in the cell "
+                    f"{graph} asks for {match[0]}, which is neither in {PARAMS} nor in the cell "
                     f"{known['item']}: name the cell as dvc.yaml does, e.g. --model sft --task x"
                 )
             value = value[part]

@@ -74,7 +74,7 @@ def _launch(stage: str, cell: dict[str, str]) -> int:
     if isinstance(site, LocalSite):
         return run_stage(stage, cell)
     name_of(stage, cell)
-    image = params.load(PARAMS, stage).image  # here, and not after hours in a queue
+    image = params.load_cell(PARAMS, stage, cell).image  # here, and not after hours in a queue
     if isinstance(site, ApptainerSite):
         found = find_image(site.images, image)
         return replace_process(site, found, ["exec", *arguments_of(stage, cell)])
@@ -97,10 +97,11 @@ def _render_steps(stage: str, cell: dict[str, str], site: SlurmSite) -> list[tup
 
     0 is a job that is no array.
     """
-    needs = load_resources(stage)
-    image = find_image(site.images, params.load(PARAMS, stage).image) if site.images else None
+    needs = load_resources(stage, cell)
+    values = params.load_cell(PARAMS, stage, cell)
+    image = find_image(site.images, values.image) if site.images else None
     if needs.array == 1:
-        return [(render(stage, cell, site, needs, image, load_server(stage, needs)), 0)]
+        return [(render(stage, cell, site, needs, image, load_server(stage, needs, cell)), 0)]
     array = render(stage, cell, site, needs, image)
     gathers = render(stage, cell, site, replace(needs, array=1), image)
     return [(array, needs.array), (gathers, 0)]

@@ -66,12 +66,12 @@ def _check_node(stage: str, cell: dict[str, str], demands: Demands) -> None:
             f"one"
         )
     if os.environ.get(ADDRESS) and os.environ.get("R1_NODE_RANK", "0") == "0":
-        check_server(stage, os.environ[ADDRESS])
+        check_server(stage, cell, os.environ[ADDRESS])
     if demands.collective_timeout_s:
         # Where there is no driver, there is nothing for NCCL, whatever Slurm calls GPUs.
         num_gpus = demands.num_gpus if shutil.which("nvidia-smi") else 0
         num_nodes = int(os.environ.get("R1_NUM_NODES", "1"))
-        num = getattr(params.load(PARAMS, stage), "num_processes", num_gpus * num_nodes)
+        num = getattr(params.load_cell(PARAMS, stage, cell), "num_processes", num_gpus * num_nodes)
         check_collective(num, num_nodes, num_gpus, demands.collective_timeout_s)
 
 

@@ -1,4 +1,4 @@
-"""The text of a job's script: a pure function of the stage, its cell, the site and the needs.
+"""The text of a job's script: a function of the stage, its cell, params.yaml, site and needs.
 
 What Slurm reads (#SBATCH lines) and what the shell reads (everything else) are quoted differently:
 `sbatch` and `q` are the filters, and no value comes into a script without one of them.
@@ -6,7 +6,6 @@ What Slurm reads (#SBATCH lines) and what the shell reads (everything else) are 
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 from dataclasses import asdict
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stages._contract import params, places
+from stages._contract.run import PARAMS
 from stages._launch.resources import CONTROLLER
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def name_of(stage: str, cell: dict[str, str]) -> str:
                 f"--{key} may hold letters, digits, '.', '_' and '-', not {value!r}: name one "
                 f"that dvc.yaml has"
             )
-    return "-".join([stage, *cell.values()])
+    return places.name_of(stage, cell)
 
 
 def arguments_of(stage: str, cell: dict[str, str]) -> list[str]:
@@ -54,8 +55,8 @@ def arguments_of(stage: str, cell: dict[str, str]) -> list[str]:
 
 def list_outputs(stage: str, cell: dict[str, str]) -> list[Path]:
     """Returns the folder and the metrics' files that the cell writes."""
-    declared: Any = importlib.import_module(f"stages.{stage}.params")
-    return [declared.out(**cell), *declared.metrics(**cell).values()]
+    values = params.load_cell(PARAMS, stage, cell)
+    return [places.out_of(stage, cell), *places.metrics_of(stage, values, cell).values()]
 
 
 def render(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages._contract import params
 from stages._contract.params import STAGES, read_strictly, stage_names
 from stages._contract.run import PARAMS
 from stages._launch.server import needs_server
+
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
 
 RESOURCES = Path("slurm/resources.yaml")
 CONTROLLER = "controller"  # no stage: the job that runs `dvc repro`
@@ -55,8 +59,10 @@ class Resources:
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def load_resources(stage: str) -> Resources:
-    """Returns the stage's needs in the recipe of params.yaml, which fit the stage's parameters.
+def load_resources(stage: str, cell: Cell | None = None) -> Resources:
+    """Returns the stage's needs in the recipe of params.yaml, which fit the cell's parameters.
+
+    A track's sections need what the stage does in the recipe.
 
     Raises:
         ValueError: a key is missing, unknown or out of bounds, in whichever section, or the needs
@@ -79,7 +85,7 @@ def load_resources(stage: str) -> Resources:
             f"{RESOURCES}: {recipe}.{stage} is missing: give it the needs of another stage"
         )
     needs = recipes[recipe][stage]
-    values = params.load(PARAMS, stage) if stage in stage_names() else None
+    values = params.load_cell(PARAMS, stage, cell or {}) if stage in stage_names() else None
     try:
         _check_fit(stage, needs, getattr(values, "num_processes", None))
     except ValueError as error:
@@ -87,17 +93,18 @@ def load_resources(stage: str) -> Resources:
     return needs
 
 
-def load_server(stage: str, needs: Resources) -> Resources | None:
+def load_server(stage: str, needs: Resources, cell: Cell | None = None) -> Resources | None:
     """Returns what the server needs from which the stage samples, or None if it has none.
 
     Args:
         stage: its name.
         needs: what the stage itself needs.
+        cell: its cell; None: that of the core graph.
 
     Raises:
         ValueError: the server's needs are missing, or do not fit; names the file and the key.
     """
-    values = params.load(PARAMS, stage)
+    values = params.load_cell(PARAMS, stage, cell or {})
     if not needs_server(values):
         return None
     found = load_resources(SERVER)

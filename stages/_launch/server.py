@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
+    from stages._contract.places import Cell
+
 ADDRESS = "R1_VLLM_SERVER"  # the variable that tells the stage
 _POLL_S = 0.5
 _HEALTH_S = 5  # between questions to a server that is up
@@ -39,20 +41,20 @@ def needs_server(values: Any) -> bool:
     return bool(getattr(values, "use_vllm", False)) and values.vllm_mode == "server"
 
 
-def serve(stage: str, endpoint: Path) -> int:
-    """Serves the stage's model until SIGTERM, and returns the exit status, vLLM's own if it ends.
+def serve(stage: str, cell: Cell, endpoint: Path) -> int:
+    """Serves the cell's model until SIGTERM, and returns the exit status, vLLM's own if it ends.
 
     The address is in the file `endpoint` when the server answers.
 
     Raises:
         ValueError: the stage needs none, or there is no model.
     """
-    values = params.load(PARAMS, stage)
+    values = params.load_cell(PARAMS, stage, cell)
     if not needs_server(values):
         raise ValueError(
             f"{stage} needs no server: {stage}.use_vllm must be true and vllm_mode server"
         )
-    model = _model_of(stage, values)
+    model = _model_of(stage, values, cell)
     check_model(model)
     host = _own_address()
     port = free_port(host)
@@ -143,15 +145,15 @@ def command_of(values: Any, model: Path, host: str, port: int) -> list[str]:
     return [python, "-m", "stages._launch.vllm_cli", *rest]
 
 
-def check_server(stage: str, url: str) -> None:
-    """Checks that the server serves the stage's model, by a token that TRL's own client asks for.
+def check_server(stage: str, cell: Cell, url: str) -> None:
+    """Checks that the server serves the cell's model, by a token that TRL's own client asks for.
 
     Raises:
         ValueError: it does not.
     """
     from trl.generation.vllm_client import VLLMClient  # noqa: PLC0415 - takes seconds
 
-    wanted = str(_model_of(stage, params.load(PARAMS, stage)))
+    wanted = str(_model_of(stage, params.load_cell(PARAMS, stage, cell), cell))
     try:
         client = VLLMClient(base_url=url)
         answer = client.generate([[0]], max_tokens=1, generation_kwargs={"ignore_eos": True})
@@ -165,9 +167,9 @@ def check_server(stage: str, url: str) -> None:
         raise ValueError(f"the vLLM server at {url} gave {answer} where one token was asked for")
 
 
-def _model_of(stage: str, values: Any) -> Path:
+def _model_of(stage: str, values: Any, cell: Cell) -> Path:
     declared: Any = importlib.import_module(f"stages.{stage}.params")
-    model: Path = declared.inputs(values).model
+    model: Path = declared.inputs(values, cell).model
     return model
 
 

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
-from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+from stages._contract.params import Image, check_artifact
+from stages._contract.places import below
 from stages.generate.engine_params import EngineParams  # noqa: TC001 - the loader reads the types
 
-_MODELS = ("base", "sft", "grpo")
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
+
+_MODELS = ("base", "sft", "grpo")  # of the core graph; a track names its own
 _TASKS = Path("stages/evaluate/tasks")
 
 
@@ -24,11 +29,13 @@ class EvaluateParams:
     seed: int
     num_threads: int
     cpu_isa: CpuIsa
+    problems: str
     shard_size: int
     engine: EngineParams
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
+        check_artifact("evaluate.problems", self.problems, "artifacts/prompts/evaluate")
         if self.num_threads < 1:
             raise ValueError(f"evaluate.num_threads must be >= 1, not {self.num_threads}")
         if self.shard_size < 1:
@@ -47,36 +54,35 @@ class EvaluateInputs:
     problems: Path
 
 
-def inputs(params: EvaluateParams, **cell: str) -> EvaluateInputs:
+def inputs(params: EvaluateParams, cell: Cell) -> EvaluateInputs:
     """Returns the input paths of the cell.
 
     Raises:
         ValueError: the cell's model or task is missing or unknown.
     """
-    del params
     model, task = _names(cell)
     return EvaluateInputs(
-        model=Path("artifacts", model),
+        model=below("artifacts", cell) / model,
         task=_TASKS / f"{task}.yaml",
-        problems=Path("artifacts/prompts/evaluate") / f"{task}.jsonl",
+        problems=Path(params.problems, f"{task}.jsonl"),
     )
 
 
-def out(**cell: str) -> Path:
+def out(cell: Cell) -> Path:
     """Returns the folder of the cell's results, relative to the repository root."""
     model, task = _names(cell)
-    return Path("artifacts/evaluate") / model / task
+    return below("artifacts", cell) / "evaluate" / model / task
 
 
-def metrics(**cell: str) -> dict[str, Path]:
+def metrics(params: EvaluateParams, cell: Cell) -> dict[str, Path]:
     """Returns no metrics file: the cell's results.json is an output, which `report` collects."""
-    del cell
+    del params, cell
     return {}
 
 
-def _names(cell: dict[str, str]) -> tuple[str, str]:
+def _names(cell: Cell) -> tuple[str, str]:
     model, task = cell.get("model"), cell.get("task")
-    if model not in _MODELS:
+    if model is None or ("track" not in cell and model not in _MODELS):
         raise ValueError(f"--model must be one of {', '.join(_MODELS)}, not {model!r}")
     tasks = sorted(path.stem for path in Path(__file__).parent.joinpath("tasks").glob("*.yaml"))
     if task not in tasks:

@@ -8,9 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+from stages._contract.places import below
+
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
 
 
 def _require_sha256(key: str, value: str) -> None:
@@ -111,19 +115,12 @@ class FetchInputs:
     """Nothing: whatever `fetch` reads is pinned by a digest in its parameters."""
 
 
-def inputs(params: FetchParams, **cell: str) -> FetchInputs:
+def inputs(params: FetchParams, cell: Cell) -> FetchInputs:
     """Returns the (empty) input paths."""
     del params, cell
     return FetchInputs()
 
 
-def out(**cell: str) -> Path:
-    """Returns the folder of the base model, relative to the repository root."""
-    del cell
-    return Path("artifacts/base")
-
-
-def metrics(**cell: str) -> dict[str, Path]:
-    """Returns the metrics files by name, relative to the repository root."""
-    del cell
-    return {"fetch": Path("metrics/fetch.json")}
+def out(cell: Cell) -> Path:
+    """Returns the folder of the model: artifacts/base in the core graph."""
+    return below("artifacts", cell) / cell.get("section", "base")

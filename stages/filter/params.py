@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+from stages._contract.params import Image, check_artifact
+
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +21,8 @@ class FilterParams:
 
     image: Image
     seed: int
+    generations: str
+    prompts: str
     min_pass_rate: float
     max_pass_rate: float
     max_per_prompt: int
@@ -26,6 +31,8 @@ class FilterParams:
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
+        check_artifact("filter.generations", self.generations, "artifacts/generate")
+        check_artifact("filter.prompts", self.prompts, "artifacts/prompts/train.jsonl")
         if not 0 <= self.min_pass_rate <= self.max_pass_rate <= 1:
             raise ValueError(
                 f"filter.min_pass_rate ({self.min_pass_rate}) and filter.max_pass_rate "
@@ -45,21 +52,7 @@ class FilterInputs:
     prompts: Path
 
 
-def inputs(params: FilterParams, **cell: str) -> FilterInputs:
+def inputs(params: FilterParams, cell: Cell) -> FilterInputs:
     """Returns the input paths."""
-    del params, cell
-    return FilterInputs(
-        generations=Path("artifacts/generate"), prompts=Path("artifacts/prompts/train.jsonl")
-    )
-
-
-def out(**cell: str) -> Path:
-    """Returns the folder of the data set, relative to the repository root."""
     del cell
-    return Path("artifacts/filter")
-
-
-def metrics(**cell: str) -> dict[str, Path]:
-    """Returns the metrics files by name, relative to the repository root."""
-    del cell
-    return {"filter": Path("metrics/filter.json")}
+    return FilterInputs(generations=Path(params.generations), prompts=Path(params.prompts))

@@ -19,6 +19,8 @@ from stages.generate.engine_params import EngineParams  # noqa: TC001 - the load
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from stages._contract.places import Cell
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateParams:
@@ -29,6 +31,7 @@ class GenerateParams:
     num_threads: int
     cpu_isa: CpuIsa
     model: str
+    prompts: str
     num_examples: int
     num_samples: int
     temperature: float
@@ -41,6 +44,7 @@ class GenerateParams:
         """Checks the bounds. Raises ValueError naming the key."""
         remedy = "artifacts/base is the base model, any other folder a teacher"
         check_artifact("generate.model", self.model, remedy)
+        check_artifact("generate.prompts", self.prompts, "artifacts/prompts/train.jsonl")
         bounds: Mapping[str, tuple[int, str]] = {
             "num_threads": (1, "the CPU threads of the engine"),
             "num_examples": (0, "0 samples without worked examples"),
@@ -77,23 +81,11 @@ class GenerateInputs:
     examples: Path
 
 
-def inputs(params: GenerateParams, **cell: str) -> GenerateInputs:
+def inputs(params: GenerateParams, cell: Cell) -> GenerateInputs:
     """Returns the input paths."""
     del cell
     return GenerateInputs(
         model=Path(params.model),
-        prompts=Path("artifacts/prompts/train.jsonl"),
+        prompts=Path(params.prompts),
         examples=Path("artifacts/prompts/examples.jsonl"),
     )
-
-
-def out(**cell: str) -> Path:
-    """Returns the folder of the shards, relative to the repository root."""
-    del cell
-    return Path("artifacts/generate")
-
-
-def metrics(**cell: str) -> dict[str, Path]:
-    """Returns the metrics files by name, relative to the repository root."""
-    del cell
-    return {"generate": Path("metrics/generate.json")}

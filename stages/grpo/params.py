@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 from stages._contract.params import (
@@ -20,6 +20,9 @@ from stages._contract.processes import (
     check_processes,
 )
 from stages.sft.schedule import Schedule, check_schedule
+
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
 
 # Of stages/grpo/rewards, which imports what this file must not.
 REWARDS = (
@@ -115,6 +118,7 @@ class GrpoParams:
     dtype: Literal["float32", "bfloat16"]
     attn_implementation: Literal["sdpa", "flash_attention_2", "flash_attention_4"]
     model: str
+    prompts: str
     rewards: dict[str, float]
     reward_args: RewardArgs
     max_unscorable_rate: float
@@ -164,6 +168,7 @@ class GrpoParams:
         """Checks the bounds. Raises ValueError naming the key."""
         remedy = "artifacts/sft, or artifacts/base for R1-Zero's way"
         check_artifact("grpo.model", self.model, remedy)
+        check_artifact("grpo.prompts", self.prompts, "artifacts/prompts/rl.jsonl")
         check_processes("grpo", self.distributed, self.num_processes)
         check_schedule("grpo", self.lr_scheduler_type, self.min_lr_rate)
         self._check_rewards()
@@ -280,19 +285,7 @@ class GrpoInputs:
     prompts: Path
 
 
-def inputs(params: GrpoParams, **cell: str) -> GrpoInputs:
+def inputs(params: GrpoParams, cell: Cell) -> GrpoInputs:
     """Returns the input paths."""
     del cell
-    return GrpoInputs(model=Path(params.model), prompts=Path("artifacts/prompts/rl.jsonl"))
-
-
-def out(**cell: str) -> Path:
-    """Returns the folder of the trained model, relative to the repository root."""
-    del cell
-    return Path("artifacts/grpo")
-
-
-def metrics(**cell: str) -> dict[str, Path]:
-    """Returns the metrics files by name, relative to the repository root."""
-    del cell
-    return {"grpo": Path("metrics/grpo.json")}
+    return GrpoInputs(model=Path(params.model), prompts=Path(params.prompts))

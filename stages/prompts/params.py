@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
 
 GYM_COLUMN = "reasoning_gym"
 # What rows, later stages and TRL's rewards call something else.
@@ -316,19 +319,7 @@ class PromptsInputs:
     examples: Path
 
 
-def inputs(params: PromptsParams, **cell: str) -> PromptsInputs:
+def inputs(params: PromptsParams, cell: Cell) -> PromptsInputs:
     """Returns the input paths, relative to the repository root."""
     del cell
     return PromptsInputs(examples=Path(params.examples))
-
-
-def out(**cell: str) -> Path:
-    """Returns the folder of the splits, relative to the repository root."""
-    del cell
-    return Path("artifacts/prompts")
-
-
-def metrics(**cell: str) -> dict[str, Path]:
-    """Returns the metrics files by name, relative to the repository root."""
-    del cell
-    return {"prompts": Path("metrics/prompts.json")}

@@ -4,71 +4,68 @@ from __future__ import annotations
 
 import csv
 import json
-from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.artifacts import read_jsonl, write_jsonl
 from stages.report.paired import compare, measure_accuracy
-from stages.report.params import MODELS
 from stages.report.table import render
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from stages.report.params import ReportInputs, ReportParams
 
 Row = dict[str, Any]
 
-PAIRS = [*pairwise(MODELS), (MODELS[0], MODELS[-1])]
-
 
 def run(params: ReportParams, inputs: ReportInputs, out: Path, work: Path) -> dict[str, Any]:
-    """Writes results.md, samples, sft.csv and grpo.csv into `out`; returns cells and differences.
+    """Writes results.md, samples, and each log as CSV into `out`; returns cells and differences.
 
     Raises:
         ValueError: a cell is missing or corrupted, or the models were asked different problems.
     """
     del work
-    results: dict[str, dict[str, Any]] = {model: {} for model in MODELS}
+    results: dict[str, dict[str, Any]] = {model: {} for model in params.models}
     accuracies: dict[str, dict[str, dict[str, float]]] = {}
     for task in params.tasks:
         samples, accuracies[task] = {}, {}
-        for model in MODELS:
-            cell = read_cell(inputs.evaluations / model / task)
+        for model, folder in zip(params.models, inputs.evaluations, strict=True):
+            cell = read_cell(folder / task)
             results[model][task], samples[model], accuracies[task][model] = cell
-        check_same_problems(inputs.evaluations, task, accuracies[task])
-        write_samples(inputs, task, samples, out / "samples")
-    paired = compare_models(accuracies, params.confidence)
+        check_same_problems(task, accuracies[task])
+        write_samples(inputs.problems / f"{task}.jsonl", samples, out / "samples")
+    paired = compare_models(accuracies, params.pairs, params.confidence)
     page = render(results, paired, params.confidence)
     (out / "results.md").write_text(page, encoding="utf-8")
-    for name, log in (("sft", inputs.sft_log), ("grpo", inputs.grpo_log)):
+    for name, log in zip(params.logs, inputs.logs, strict=True):
         write_csv(out / f"{name}.csv", read_jsonl(log))
-    return {"paired": paired} | {f"evaluate/{model}": results[model] for model in MODELS}
+    return {"paired": paired} | {f"evaluate/{model}": results[model] for model in params.models}
 
 
 def compare_models(
-    accuracies: Mapping[str, Mapping[str, Mapping[str, float]]], confidence: float
+    accuracies: Mapping[str, Mapping[str, Mapping[str, float]]],
+    pairs: Sequence[Sequence[str]],
+    confidence: float,
 ) -> dict[str, dict[str, Any]]:
     """Returns by task and pair ("grpo_minus_sft") what `compare` says.
 
     Args:
         accuracies: in [0, 1], by task, model and problem id; the same problems for each model.
+        pairs: of models; the second is compared with the first.
         confidence: of the intervals, in (0, 1).
     """
     return {
         task: {
             f"{second}_minus_{first}": compare(by_model[first], by_model[second], confidence)
-            for first, second in PAIRS
+            for first, second in pairs
         }
         for task, by_model in accuracies.items()
     }
 
 
-def write_samples(
-    inputs: ReportInputs, task: str, samples: Mapping[str, list[Row]], folder: Path
-) -> None:
+def write_samples(path: Path, samples: Mapping[str, list[Row]], folder: Path) -> None:
     """Writes <model>/<task>.jsonl: each problem with its question, reference and responses.
 
     In git, they let anybody score the responses again, without artifacts or a model.
@@ -76,19 +73,18 @@ def write_samples(
     Raises:
         ValueError: a response belongs to no problem.
     """
-    path = inputs.problems / f"{task}.jsonl"
     problems = {row["id"]: row for row in read_jsonl(path)}
     for model, rows in samples.items():
         for row in rows:
             if row["id"] not in problems:
                 raise ValueError(
-                    f"{inputs.evaluations} has a response of {model} to {row['id']}, which is not "
-                    f"in {path}: run `dvc repro evaluate`"
+                    f"there is a response of {model} to {row['id']}, which is not in {path}: run "
+                    f"`dvc repro evaluate`"
                 )
             problem = problems[row["id"]]
             row |= {"question": problem["prompt"][-1]["content"], "answer": problem["answer"]}
         (folder / model).mkdir(parents=True, exist_ok=True)
-        write_jsonl(folder / model / f"{task}.jsonl", rows)
+        write_jsonl(folder / model / path.name, rows)
 
 
 def read_cell(folder: Path) -> tuple[dict[str, Any], list[Row], dict[str, float]]:
@@ -115,17 +111,15 @@ def read_cell(folder: Path) -> tuple[dict[str, Any], list[Row], dict[str, float]
     return results, rows, accuracy
 
 
-def check_same_problems(
-    evaluations: Path, task: str, by_model: Mapping[str, Mapping[str, float]]
-) -> None:
+def check_same_problems(task: str, by_model: Mapping[str, Mapping[str, float]]) -> None:
     """Checks that all models were asked the same. Raises ValueError naming a problem."""
-    first = by_model[MODELS[0]].keys()
-    for model in MODELS[1:]:
-        different = sorted(first ^ by_model[model].keys())
+    (name, first), *others = by_model.items()
+    for model, asked in others:
+        different = sorted(first.keys() ^ asked.keys())
         if different:
             raise ValueError(
-                f"{evaluations}: {MODELS[0]} and {model} were asked different problems of {task} "
-                f"({different[0]} and {len(different) - 1} more): run `dvc repro evaluate`"
+                f"{name} and {model} were asked different problems of {task} ({different[0]} and "
+                f"{len(different) - 1} more): run `dvc repro evaluate`"
             )
 
 

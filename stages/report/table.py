@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stages.report.params import MODELS
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,11 +24,13 @@ def render(
         paired: by task and pair ("grpo_minus_sft"), as `compare` returns it.
         confidence: of the intervals.
     """
-    lines = [f"| task | % of problems | {' | '.join(MODELS)} |", "|---|---" + "|---:" * 3 + "|"]
+    names = " | ".join(results)
+    lines = [f"| task | % of problems | {names} |", f"|---|---{'|---:' * len(results)}|"]
     for task in paired:
         for key, label in ROWS.items():
             cells = [
-                percent(results[m][task][key], results[m][task][f"{key}_stderr"]) for m in MODELS
+                percent(model[task][key], model[task][f"{key}_stderr"])
+                for model in results.values()
             ]
             lines.append(f"| {task} | {label} | {' | '.join(cells)} |")
     lines += [
@@ -45,7 +45,8 @@ def render(
             interval = f"{100 * values['ci_low']:+.1f} to {100 * values['ci_high']:+.1f}"
             counts = f"{values['num_gained']} / {values['num_lost']}"
             lines.append(f"| {task} | {second} - {first}: {value} | {interval} | {counts} |")
-    numbers = {task: results[MODELS[0]][task]["num_problems"] for task in paired}
+    first = next(iter(results.values()))
+    numbers = {task: first[task]["num_problems"] for task in paired}
     lines += ["", "Problems: " + ", ".join(f"{task} {num}" for task, num in numbers.items()) + "."]
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 from stages._contract.params import (
@@ -20,12 +20,16 @@ from stages._contract.processes import (
 )
 from stages.sft.schedule import Schedule, check_schedule
 
+if TYPE_CHECKING:
+    from stages._contract.places import Cell
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SftParams:
     """What `sft` reads from params.yaml; the comments there give sources and roles."""
 
     image: Image
+    model: str
     dataset: str
     seed: int
     distributed: Distributed
@@ -55,6 +59,7 @@ class SftParams:
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
+        check_artifact("sft.model", self.model, "artifacts/base is the base model")
         remedy = "artifacts/filter/train.jsonl, or artifacts/prompts/traces.jsonl"
         check_artifact("sft.dataset", self.dataset, remedy)
         check_processes("sft", self.distributed, self.num_processes)
@@ -106,19 +111,7 @@ class SftInputs:
     dataset: Path
 
 
-def inputs(params: SftParams, **cell: str) -> SftInputs:
+def inputs(params: SftParams, cell: Cell) -> SftInputs:
     """Returns the input paths."""
     del cell
-    return SftInputs(model=Path("artifacts/base"), dataset=Path(params.dataset))
-
-
-def out(**cell: str) -> Path:
-    """Returns the folder of the trained model, relative to the repository root."""
-    del cell
-    return Path("artifacts/sft")
-
-
-def metrics(**cell: str) -> dict[str, Path]:
-    """Returns the metrics files by name, relative to the repository root."""
-    del cell
-    return {"sft": Path("metrics/sft.json")}
+    return SftInputs(model=Path(params.model), dataset=Path(params.dataset))

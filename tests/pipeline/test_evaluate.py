@@ -24,6 +24,7 @@ PARAMS = EvaluateParams(
     seed=0,
     num_threads=1,
     cpu_isa="native",
+    problems="artifacts/prompts/evaluate",
     shard_size=5,
     engine=EngineParams(
         batch_invariant=False,

@@ -1,10 +1,11 @@
-"""The graph against the code: names, files, and every import among the deps."""
+"""The graphs, core and tracks, against the code: names, files, every import among the deps."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from stages._contract.params import load_all, stage_names
+from stages._contract.params import load_all, load_cell, read_sections, stage_names
+from stages._contract.places import metrics_of, out_of, params_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,16 +23,14 @@ ROOT = Path(__file__).parents[2]
 SECTIONS = load_all(ROOT / "params.yaml")
 
 
-def read_graph() -> dict[str, list[Any]]:
-    """Returns DVC's own stages by the name before the @."""
-    graph: dict[str, list[Any]] = {}
-    for stage in Repo(str(ROOT)).index.stages:
-        graph.setdefault(stage.name.partition("@")[0], []).append(stage)
-    return graph
+STAGES = sorted(Repo(str(ROOT)).index.stages, key=lambda stage: str(stage.addressing))
+CORE = [stage for stage in STAGES if Path(stage.path).parent == ROOT]
+IDS = [stage.addressing for stage in STAGES]
 
 
-GRAPH = read_graph()
-CELLS = [(name, stage) for name, stages in sorted(GRAPH.items()) for stage in stages]
+def name_of(stage: Any) -> str:
+    """Returns which of stages/ the command runs."""
+    return str(stage.cmd.split()[4])
 
 
 def cell_of(stage: Any) -> dict[str, str]:
@@ -88,7 +88,8 @@ def files_of(module: str) -> list[Path]:
 def test_sections_folders_stages_and_classes_have_the_same_names() -> None:
     names = stage_names()
     assert sorted(SECTIONS) == names
-    assert sorted(GRAPH) == names
+    assert sorted({name_of(stage) for stage in CORE}) == names
+    assert {stage.name.partition("@")[0] for stage in CORE} == set(names)
     folders = [path.name for path in (ROOT / "stages").iterdir() if path.is_dir()]
     assert sorted(name for name in folders if not name.startswith("_")) == names
     assert [type(SECTIONS[name]).__name__ for name in names] == [
@@ -100,14 +101,17 @@ def test_graph_fits_on_two_screens() -> None:
     assert len((ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines()) <= 130
 
 
-@pytest.mark.parametrize(("name", "stage"), CELLS, ids=[stage.name for _, stage in CELLS])
-def test_deps_are_the_imports_and_the_inputs(name: str, stage: Any) -> None:
+@pytest.mark.parametrize("stage", STAGES, ids=IDS)
+def test_deps_are_the_imports_and_the_inputs(stage: Any) -> None:
+    name, cell = name_of(stage), cell_of(stage)
     module = importlib.import_module(f"stages.{name}.params")
-    cell = cell_of(stage)
     deps = paths_of(stage.deps)
-    inputs = module.inputs(SECTIONS[name], **cell)
-    paths = [getattr(inputs, field) for field in inputs.__dataclass_fields__]
-    data = {path.as_posix() for path in paths if path is not None}
+    inputs = module.inputs(load_cell(ROOT / "params.yaml", name, cell), cell)
+    data = set()
+    for field in inputs.__dataclass_fields__:
+        value = getattr(inputs, field)
+        paths = value if isinstance(value, list) else [value]
+        data |= {path.as_posix() for path in paths if path is not None}
     folder = ROOT / "stages" / name
     code = import_closure(folder / "params.py") | import_closure(folder / "stage.py")
     code |= set((ROOT / "stages" / "_contract").glob("[!_]*.py"))  # run.py imports the others
@@ -131,20 +135,28 @@ def expand(dep: str) -> list[Path]:
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
 
-@pytest.mark.parametrize(("name", "stage"), CELLS, ids=[stage.name for _, stage in CELLS])
-def test_outs_and_params_are_the_stage_s(name: str, stage: Any) -> None:
-    module = importlib.import_module(f"stages.{name}.params")
-    cell = cell_of(stage)
-    metrics = {path.as_posix() for path in module.metrics(**cell).values()}
-    assert paths_of(stage.outs) == {module.out(**cell).as_posix()} | metrics
+@pytest.mark.parametrize("stage", STAGES, ids=IDS)
+def test_outs_and_params_are_the_stage_s(stage: Any) -> None:
+    name, cell = name_of(stage), cell_of(stage)
+    values = load_cell(ROOT / "params.yaml", name, cell)
+    metrics = {path.as_posix() for path in metrics_of(name, values, cell).values()}
+    assert paths_of(stage.outs) == {out_of(name, cell).as_posix()} | metrics
     cached = {Path(o.fs_path).relative_to(ROOT).as_posix(): o.use_cache for o in stage.outs}
     assert not any(cached[path] for path in metrics), "metrics are in git"
-    assert [dep.params for dep in stage.deps if hasattr(dep, "params")] == [[name]]
+    params = {
+        Path(dep.fs_path).relative_to(ROOT).as_posix(): dep.params
+        for dep in stage.deps
+        if hasattr(dep, "params")
+    }
+    expected = {"params.yaml": [name]}
+    if "section" in cell:
+        expected[params_of(cell).as_posix()] = [f"{name}.{cell['section']}"]
+    assert params == expected
     assert stage.cmd.split()[:5] == ["python", "-m", "stages", "run", name]
 
 
 def test_matrix_asks_every_model_every_task() -> None:
-    cells = [tuple(cell_of(stage).values()) for stage in GRAPH["evaluate"]]
+    cells = [tuple(cell_of(stage).values()) for stage in CORE if name_of(stage) == "evaluate"]
     models, tasks = ("base", "sft", "grpo"), SECTIONS["report"].tasks
     assert sorted(cells) == sorted((model, task) for model in models for task in tasks)
 
@@ -188,3 +200,25 @@ def test_no_parameter_has_a_name_that_the_cache_of_runs_ignores() -> None:
     found = list(keys(YAML(typ="safe", pure=True).load(ROOT / "params.yaml")))
     assert len(found) > 150
     assert {"size", "nfiles"} & set(found) == set()
+
+
+def test_a_track_runs_each_of_its_sections_under_its_name() -> None:
+    for folder in sorted((ROOT / "tracks").iterdir()):
+        sections = read_sections(folder / "params.yaml")
+        found: dict[str, set[str]] = {}
+        for stage in STAGES:
+            if Path(stage.path).parent == folder and "section" in cell_of(stage):
+                assert stage.name == cell_of(stage)["section"]
+                assert cell_of(stage)["track"] == folder.name
+                found.setdefault(name_of(stage), set()).add(stage.name)
+        assert found == {stage: set(names) for stage, names in sections.items()}
+
+
+def test_what_a_section_says_differs_from_the_core() -> None:
+    """So that a section shows what the step changes, and nothing else."""
+    for path in sorted((ROOT / "tracks").glob("*/params.yaml")):
+        for stage, found in read_sections(path).items():
+            core = asdict(SECTIONS[stage])
+            for name, values in found.items():
+                same = [key for key, value in values.items() if value == core[key]]
+                assert same == [], f"{path}: {stage}.{name}"

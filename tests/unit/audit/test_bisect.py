@@ -53,7 +53,8 @@ class Clone:
         """Writes the files, and returns the folder's name."""
         (self.folder / "runs").mkdir(parents=True)
         YAML().dump({"stages": self.lock}, self.folder / "dvc.lock")
-        YAML().dump({"grpo": {"seed": 0}}, self.folder / "params.yaml")
+        params = {"grpo": {"seed": 0}, "report": {"models": dict.fromkeys(MODELS, "folder")}}
+        YAML().dump(params, self.folder / "params.yaml")
         for name, rows in self.steps.items():
             text = "".join(json.dumps(row) + "\n" for row in rows)
             (self.folder / f"runs/{name}.steps.jsonl").write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,62 @@ def test_duplicate_key_is_an_error(file: Path) -> None:
 def test_missing_file_says_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match="run from the repository's root"):
         params.load(tmp_path / "params.yaml", "grpo")
+
+
+ZERO = {"track": "zero", "section": "first"}
+
+
+def write_track(file: Path, text: str) -> None:
+    folder = file.parent / "tracks" / "zero"
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+
+def test_section_of_a_track_is_laid_over_the_core_s(file: Path) -> None:
+    text = "grpo: {first: {beta: 0.5, rewards: {format: 1.0}, reward_args: {code_cpu_s: 9.0}}}"
+    write_track(file, text)
+    core, values = params.load(file, "grpo"), params.load_cell(file, "grpo", ZERO)
+    assert values.beta == 0.5
+    assert values.rewards == {"format": 1.0}, "names of the user's are replaced as a whole"
+    assert values.reward_args == replace(core.reward_args, code_cpu_s=9.0), "a section is not"
+    changed = {"beta": 0.5, "rewards": values.rewards, "reward_args": values.reward_args}
+    assert values == replace(core, **changed)
+
+
+def test_section_of_another_kind_is_replaced_as_a_whole(file: Path) -> None:
+    write_track(file, "fetch: {first: {source: {kind: path, path: x, sha256: 0}}}")
+    with pytest.raises(ParamsError, match=r"first: fetch\.source\.sha256: expected str, got int 0"):
+        params.load_cell(file, "fetch", ZERO)
+
+
+def test_cell_without_a_section_has_the_core_s_values(file: Path) -> None:
+    cell = {"track": "zero", "model": "first", "task": "arithmetic"}
+    assert params.load_cell(file, "evaluate", cell) == params.load(file, "evaluate")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grpo: {second: {}}", "params.yaml: grpo: unknown key 'first': known: second"),
+        ("gropo: {first: {}}", "params.yaml: unknown key 'gropo': did you mean 'grpo'?"),
+        ("[grpo]", "params.yaml must have a section for each stage that the track runs"),
+        ("grpo: 3", "params.yaml: grpo must name its sections, not be 3"),
+        ("grpo: {first: }", "grpo.first must be a section, {} if nothing differs: None"),
+        ("grpo: {first: {}}\nsft: {first: {}}", "sft.first: grpo has a section of that name, too"),
+        ("grpo: {first: {image: train}}", "grpo.first.image: a track runs in the recipe's images"),
+        ("grpo: {first: {betta: 0}}", "first: grpo: unknown key 'betta': did you mean 'beta'?"),
+        ("grpo: {first: {beta: x}}", "first: grpo.beta: expected float, got str 'x'"),
+        ("grpo: {first: {beta: -1}}", "first: grpo.beta must be >= 0"),
+    ],
+)
+def test_error_in_a_track_names_file_section_and_key(file: Path, text: str, message: str) -> None:
+    write_track(file, text)
+    with pytest.raises(ParamsError) as error:
+        params.load_cell(file, "grpo", ZERO)
+    assert message in str(error.value)
+    assert "tracks/zero/params.yaml" in str(error.value)
+
+
+def test_track_that_is_not_there_is_named(file: Path) -> None:
+    with pytest.raises(ParamsError, match="there is no track 'zero'"):
+        params.load_cell(file, "grpo", ZERO)

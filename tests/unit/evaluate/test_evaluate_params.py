@@ -25,20 +25,36 @@ ENGINE = EngineParams(
     tensor_parallel_size=1,
 )
 PARAMS = EvaluateParams(
-    image="cpu", seed=0, num_threads=2, cpu_isa="avx2", shard_size=8, engine=ENGINE
+    image="cpu",
+    seed=0,
+    num_threads=2,
+    cpu_isa="avx2",
+    problems="artifacts/prompts/evaluate",
+    shard_size=8,
+    engine=ENGINE,
 )
 
 
 def test_paths_of_a_cell() -> None:
     """A cell reads one model, one task's file and that task's problems."""
-    assert inputs(PARAMS, model="grpo", task="larger_sums") == EvaluateInputs(
+    assert inputs(PARAMS, {"model": "grpo", "task": "larger_sums"}) == EvaluateInputs(
         model=Path("artifacts/grpo"),
         task=Path("stages/evaluate/tasks/larger_sums.yaml"),
         problems=Path("artifacts/prompts/evaluate/larger_sums.jsonl"),
     )
-    assert inputs(PARAMS, model="base", task="arithmetic").model == Path("artifacts/base")
-    assert out(model="sft", task="arithmetic") == Path("artifacts/evaluate/sft/arithmetic")
-    assert metrics(model="sft", task="arithmetic") == {}
+    cell = {"model": "base", "task": "arithmetic"}
+    assert inputs(PARAMS, cell).model == Path("artifacts/base")
+    assert out(cell) == Path("artifacts/evaluate/base/arithmetic")
+    assert metrics(PARAMS, cell) == {}
+
+
+def test_paths_of_a_track_s_cell() -> None:
+    """A track's models and results lie below its own folder; the problems are the core's."""
+    cell = {"track": "r1", "model": "cold_start", "task": "arithmetic"}
+    found = inputs(PARAMS, cell)
+    assert found.model == Path("artifacts/r1/cold_start")
+    assert found.problems == Path("artifacts/prompts/evaluate/arithmetic.jsonl")
+    assert out(cell) == Path("artifacts/r1/evaluate/cold_start/arithmetic")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +69,7 @@ def test_paths_of_a_cell() -> None:
 def test_unknown_cells(cell: dict[str, str], message: str) -> None:
     """A missing or unknown model or task names what there is."""
     with pytest.raises(ValueError, match=message):
-        inputs(PARAMS, **cell)
+        inputs(PARAMS, cell)
 
 
 @pytest.mark.parametrize("key", ["num_threads", "shard_size"])

@@ -22,6 +22,8 @@ DEFAULTS: dict[str, Any] = {
     "max_pass_rate": 1.0,
     "max_per_prompt": 2,
     "order": "shortest",
+    "generations": "artifacts/generate",
+    "prompts": "artifacts/prompts/train.jsonl",
     "min_rows": 1,
 }
 

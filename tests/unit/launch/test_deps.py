@@ -12,17 +12,16 @@ from dvc.repo import Repo
 from stages._launch.deps import find_changes, hash_deps, key_of, list_deps
 
 ROOT = Path(__file__).parents[3]
-CELLS = [(stage.name, stage.cmd.split()[4:], stage) for stage in Repo(str(ROOT)).index.stages]
+STAGES = Repo(str(ROOT)).index.stages
 
 
-@pytest.mark.parametrize(("name", "words", "stage"), CELLS, ids=[cell[0] for cell in CELLS])
-def test_deps_are_those_of_dvc(
-    name: str, words: list[str], stage: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("stage", STAGES, ids=[stage.addressing for stage in STAGES])
+def test_deps_are_those_of_dvc(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    words = stage.cmd.split()
     cell = {word[2:]: words[i + 1] for i, word in enumerate(words) if word.startswith("--")}
     own = {Path(dep.fs_path) for dep in stage.deps if not hasattr(dep, "params")}
-    assert {path.absolute() for path in list_deps(name.partition("@")[0], cell)} == own
+    assert {path.absolute() for path in list_deps(words[4], cell)} == own
     assert own
 
 

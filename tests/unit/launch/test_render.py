@@ -219,11 +219,8 @@ def test_every_gpu_flag_asks_for_the_gpus_in_its_own_way(site: SlurmSite) -> Non
     assert asked("none", "h100") == []
 
 
-def test_rendering_reads_no_environment(
-    site: SlurmSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_rendering_reads_no_environment(site: SlurmSite, monkeypatch: pytest.MonkeyPatch) -> None:
     before = render("grpo", {}, site, NEEDS, None)
     for name in list(os.environ):
         monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
     assert render("grpo", {}, site, NEEDS, None) == before

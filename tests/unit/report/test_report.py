@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from stages._contract.artifacts import read_jsonl, write_json, write_jsonl
 from stages.report.paired import compare
-from stages.report.params import MODELS, ReportInputs, ReportParams
+from stages.report.params import ReportInputs, ReportParams
 from stages.report.stage import run
 from stages.report.table import percent
 
@@ -42,10 +43,9 @@ def inputs(tmp_path: Path) -> ReportInputs:
     write_jsonl(tmp_path / "sft.jsonl", [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}])
     write_jsonl(tmp_path / "grpo.jsonl", [{"step": 1, "reward": 0.5, "kl": 0.0}])
     return ReportInputs(
-        evaluations=tmp_path / "evaluate",
+        evaluations=[tmp_path / "evaluate" / model for model in CORRECT],
         problems=tmp_path / "problems",
-        sft_log=tmp_path / "sft.jsonl",
-        grpo_log=tmp_path / "grpo.jsonl",
+        logs=[tmp_path / "sft.jsonl", tmp_path / "grpo.jsonl"],
     )
 
 
@@ -56,7 +56,16 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-PARAMS = ReportParams(image="cpu", recipe="smollm2-cpu", tasks=["sums"], confidence=0.95)
+PARAMS = ReportParams(
+    image="cpu",
+    recipe="smollm2-cpu",
+    tasks=["sums"],
+    models={model: f"artifacts/evaluate/{model}" for model in CORRECT},
+    pairs=[["base", "sft"], ["sft", "grpo"], ["base", "grpo"]],
+    problems="artifacts/prompts/evaluate",
+    logs={"sft": "artifacts/sft/log.jsonl", "grpo": "artifacts/grpo/log.jsonl"},
+    confidence=0.95,
+)
 
 
 def test_metrics_and_files(inputs: ReportInputs, out: Path) -> None:
@@ -93,11 +102,11 @@ def test_response_to_no_problem_is_named(inputs: ReportInputs, out: Path) -> Non
 
 
 def damage(inputs: ReportInputs, name: str, content: str) -> None:
-    (inputs.evaluations / "sft" / "sums" / name).write_text(content)
+    (inputs.evaluations[1] / "sums" / name).write_text(content)
 
 
 def test_missing_cell(inputs: ReportInputs, out: Path) -> None:
-    (inputs.evaluations / "sft" / "sums" / "results.json").unlink()
+    (inputs.evaluations[1] / "sums" / "results.json").unlink()
     with pytest.raises(ValueError, match="results.json is not there: run `dvc repro evaluate`"):
         run(PARAMS, inputs, out, out)
 
@@ -117,7 +126,7 @@ def test_results_that_disagree_with_the_samples(inputs: ReportInputs, out: Path)
 
 def test_different_problems(inputs: ReportInputs, out: Path) -> None:
     rows = [{"id": f"q{n}", "correct": [bool(value)]} for n, value in enumerate(CORRECT["sft"])]
-    write_jsonl(inputs.evaluations / "sft" / "sums" / "samples.jsonl", rows)
+    write_jsonl(inputs.evaluations[1] / "sums" / "samples.jsonl", rows)
     with pytest.raises(ValueError, match=r"base and sft were asked different .* \(p0 and 7 more\)"):
         run(PARAMS, inputs, out, out)
 
@@ -129,12 +138,21 @@ def test_percent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "confidence", "message"),
-    [([], 0.95, "report.tasks"), (["a", "a"], 0.95, "each once"), (["a"], 95, "must be in")],
+    ("change", "message"),
+    [
+        ({"tasks": []}, "report.tasks"),
+        ({"tasks": ["a", "a"]}, "each once"),
+        ({"confidence": 95}, "must be in"),
+        ({"models": {}}, "report.models names no model"),
+        ({"models": {"base": "/x"}}, r"report\.models\.base must lie below .* not '/x'"),
+        ({"logs": {"sft": "../log"}}, r"report\.logs\.sft must lie below"),
+        ({"pairs": [["base", "gpt"]]}, r"pairs of two of base, sft, grpo, not \['base', 'gpt'\]"),
+        ({"pairs": [["base"]]}, "report.pairs must hold pairs"),
+    ],
 )
-def test_bounds(tasks: list[str], confidence: float, message: str) -> None:
+def test_bounds(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ReportParams(image="cpu", recipe="smollm2-cpu", tasks=tasks, confidence=confidence)
+        replace(PARAMS, **change)
 
 
 shares = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=20)
@@ -151,7 +169,3 @@ def test_swapping_the_models_negates_the_difference(
     assert forth["ci_low"] == pytest.approx(-back["ci_high"])
     assert forth["num_gained"] == back["num_lost"]
     assert forth["ci_low"] <= forth["difference"] <= forth["ci_high"]
-
-
-def test_models_are_those_of_the_recipe() -> None:
-    assert MODELS == ("base", "sft", "grpo")
