@@ -1,7 +1,8 @@
 """Finding training problems that leak an evaluation problem.
 
-R1's rule: a training problem that shares a 10-gram of words with an evaluation problem goes, be it
-in the question or in the reference solution. Two gaps of that rule are closed here:
+R1's rule (arXiv:2501.12948v2, D.1): a training problem that shares a 10-gram of words with an
+evaluation problem goes, be it in the question or in the reference solution. Two gaps of that rule
+are closed here:
 
 - Questions shorter than n words have no n-gram, so that open-r1's filter never removes any: they
   are compared as a whole, by their words in any order. "4 + 7 + 9" and "9 + 4 + 7" are one problem
@@ -15,64 +16,22 @@ in the question or in the reference solution. Two gaps of that rule are closed h
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from stages.prompts.search import NgramTable, Reader
+from stages.prompts.text import ngrams, sort_words, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from stages.prompts.params import BoilerplateParams, DecontaminationParams
+    from stages.prompts.search import Numbers, Reading
     from stages.prompts.sources import Problem
-
-Words = tuple[str, ...]
-
-# The tokens of one word: letters, numbers, factorials and primes of functions, and every other sign
-# by itself. What only structures prose is dropped.
-_TOKEN = re.compile(
-    r"""\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)  # 1,000.5 is one number
-      | \d*\.\d+ | \d+
-      | [^\W\d_]+                           # letters
-      | (?<=[\d)])!                         # 5! is not 5
-      | (?<=\w)'(?=\()                      # f'(x) is not f(x)
-      | [^\w\s.,;:?!'"…] | _                # operators, brackets, other signs
-    """,
-    re.VERBOSE,
-)
-_SAME_SIGN = str.maketrans({"−": "-", "–": "-", "×": "*", "’": "'", "‘": "'", "“": '"', "”": '"'})
-
-
-def words(text: str) -> Words:
-    """Returns the case-folded words of `text`, which are what whitespace separates.
-
-    A word is given as its tokens with a space between: punctuation is gone, but digits and
-    operators count. Joined by spaces, the words are the normalised text, in which "12 + 3." and
-    "12+3" agree, but "12 - 3" differs, and "(1 + 2) * 3" from "1 + (2 * 3)".
-    """
-    folded = unicodedata.normalize("NFC", text.translate(_SAME_SIGN)).casefold()
-    spaced = (" ".join(_tokens(word)) for word in folded.split())
-    return tuple(word for word in spaced if word)
-
-
-def _tokens(word: str) -> list[str]:
-    return [match.group().replace(",", "") for match in _TOKEN.finditer(word)]
-
-
-def normalise(text: str) -> str:
-    """Returns the text that two copies of one question have in common."""
-    return " ".join(words(text))
-
-
-def sort_words(normalised: str) -> str:
-    """Returns the tokens of a normalised text in a fixed order: the same for 4 + 7 and 7 + 4."""
-    return " ".join(sorted(normalised.split()))
-
-
-def ngrams(sequence: Words, n: int) -> set[Words]:
-    """Returns the distinct runs of `n` words; none if there are fewer words."""
-    return {sequence[start : start + n] for start in range(len(sequence) - n + 1)}
+    from stages.prompts.text import Words
 
 
 def find_boilerplate(problems: Sequence[Problem], params: BoilerplateParams) -> dict[Words, float]:
@@ -118,49 +77,77 @@ class LeakDetector:
         params: DecontaminationParams,
     ) -> None:
         """Indexes `evaluation`, pairs of an id and a problem; the first id wins a shared n-gram."""
-        self._n = params.ngram
+        entries = list(evaluation)
+        self._ids = [identifier for identifier, _ in entries]
         self._boilerplate_n = params.boilerplate.ngram
         self._boilerplate = frozenset(boilerplate)
-        self._ngrams: dict[Words, str] = {}
+        self._reader = Reader()
+        templates = self._reader.learn_grams(sorted(self._boilerplate))
+        self._templates = NgramTable(templates, self._boilerplate_n)
+        reading = self._reader.learn(_texts([problem for _, problem in entries]))
+        self._table = NgramTable(self._cut(reading.numbers), params.ngram)
+        self._owners = reading.find_texts(self._table.positions) // 2
         self._wholes: dict[str, str] = {}
-        for identifier, problem in evaluation:
-            for gram in self._grams(problem.question) | self._grams(problem.solution):
-                self._ngrams.setdefault(gram, identifier)
+        for identifier, problem in entries:
             self._wholes.setdefault(sort_words(self._core(problem.question)), identifier)
+        self._sums = np.unique(self._sum_questions(reading))
 
     def match(self, problem: Problem) -> Match | None:
         """Returns the leak of an evaluation problem in `problem`, or None if there is none."""
-        grams = self._grams(problem.question) | self._grams(problem.solution)
-        shared = min(grams & self._ngrams.keys(), default=None)
-        if shared is not None:
-            return Match("ngram", self._ngrams[shared], " ".join(shared))
+        return self.match_all([problem])[0]
+
+    def match_all(self, problems: Sequence[Problem]) -> list[Match | None]:
+        """Returns what `match` does of each, many times faster for some hundreds at once."""
+        reading = self._reader.read(_texts(problems))
+        matches: list[Match | None] = [None] * len(problems)
+        for index in np.flatnonzero(np.isin(self._sum_questions(reading), self._sums)).tolist():
+            matches[index] = self._match_whole(problems[index])
+        positions, found = self._table.find(self._cut(reading.numbers))
+        grams: dict[int, set[int]] = {}
+        for index, gram in zip(reading.find_texts(positions) // 2, found, strict=True):
+            grams.setdefault(int(index), set()).add(int(gram))
+        for index, numbers in grams.items():
+            shared, first = min((self._spell(gram), gram) for gram in numbers)
+            matches[index] = Match("ngram", self._ids[self._owners[first]], " ".join(shared))
+        return matches
+
+    def _match_whole(self, problem: Problem) -> Match | None:
         core = self._core(problem.question)
         identifier = self._wholes.get(sort_words(core))
-        if identifier is not None:
-            return Match("whole", identifier, core)
-        return None
+        return None if identifier is None else Match("whole", identifier, core)
 
-    def _grams(self, text: str) -> set[Words]:
-        """Returns the n-grams of `text` that have no boilerplate word."""
-        return set().union(*(ngrams(part, self._n) for part in self._parts(words(text))))
+    def _spell(self, gram: int) -> Words:
+        return tuple(self._reader.vocabulary[number] for number in self._table.grams[gram])
+
+    def _cut(self, numbers: Numbers) -> Numbers:
+        """Returns the words with boilerplate made unknown, so that no n-gram has any."""
+        return np.where(self._templates.cover(numbers), Reader.UNKNOWN, numbers)
+
+    def _sum_questions(self, reading: Reading) -> Numbers:
+        """Returns of each question a number that is the same for the same tokens in any order.
+
+        As `_core` does, it leaves boilerplate out, unless there is nothing else.
+        """
+        covered = self._templates.cover(reading.numbers)
+        rest = np.where(covered, np.uint64(0), reading.tokens)
+        num_words = reading.add_up(~covered & (reading.numbers != Reader.SEPARATOR))
+        sums = np.where(num_words == 0, reading.add_up(reading.tokens), reading.add_up(rest))
+        return sums[::2]  # of question and solution in turns
 
     def _core(self, text: str) -> str:
         """Returns the normalised text without boilerplate; all of it if nothing else is left."""
         full = words(text)
-        return " ".join([word for part in self._parts(full) for word in part] or full)
-
-    def _parts(self, sequence: Words) -> list[Words]:
-        """Returns the runs of words that no boilerplate n-gram covers."""
-        covered = [False] * len(sequence)
-        for start in range(len(sequence) - self._boilerplate_n + 1):
+        covered = [False] * len(full)
+        for start in range(len(full) - self._boilerplate_n + 1):
             stop = start + self._boilerplate_n
-            if sequence[start:stop] in self._boilerplate:
+            if full[start:stop] in self._boilerplate:
                 covered[start:stop] = [True] * self._boilerplate_n
-        parts: list[Words] = []
-        begin = 0
-        for index, drop in enumerate([*covered, True]):
-            if drop:
-                if index > begin:
-                    parts.append(sequence[begin:index])
-                begin = index + 1
-        return parts
+        rest = [word for word, drop in zip(full, covered, strict=True) if not drop]
+        return " ".join(rest or full)
+
+
+def _texts(problems: Sequence[Problem]) -> Iterable[str]:
+    """Yields question and solution of each problem in turns."""
+    for problem in problems:
+        yield problem.question
+        yield problem.solution

@@ -17,14 +17,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.seeding import derive
-from stages.prompts.decontaminate import LeakDetector, find_boilerplate, normalise, sort_words
+from stages.prompts.decontaminate import LeakDetector, find_boilerplate
+from stages.prompts.text import normalise, sort_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from stages.prompts.decontaminate import Match, Words
+    from stages.prompts.decontaminate import Match
     from stages.prompts.params import DecontaminationParams, PromptsParams, Source
     from stages.prompts.sources import Problem
+    from stages.prompts.text import Words
 
 Row = dict[str, Any]
 _REMOVED = (

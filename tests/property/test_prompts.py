@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from stages.prompts.decontaminate import normalise, words
+from stages.prompts.decontaminate import LeakDetector, Match
+from stages.prompts.latex import plain
 from stages.prompts.params import (
     BoilerplateParams,
     DecontaminationParams,
@@ -16,6 +17,7 @@ from stages.prompts.params import (
 )
 from stages.prompts.sources import Problem
 from stages.prompts.split import Splits, make_pool, split
+from stages.prompts.text import ngrams, normalise, sort_words, words
 
 if TYPE_CHECKING:
     from random import Random
@@ -171,6 +173,124 @@ def clean_ngrams(
             if not any(marked[start : start + N]):
                 grams.add(" ".join(sequence[start : start + N]))
     return grams
+
+
+# What formulas are made of; random ones of it are seldom well-formed.
+FRAGMENTS = st.sampled_from(
+    [
+        *(
+            "$",
+            "$$",
+            r"\(",
+            r"\)",
+            r"\[",
+            r"\]",
+            "\\",
+            r"\$",
+            r"\{",
+            r"\}",
+            "{",
+            "}",
+            " ",
+            "^",
+            "_",
+        ),
+        *(r"\frac", r"\dfrac", r"\sqrt", r"\text", r"\mathrm", r"\left", r"\right", r"\pi", r"\le"),
+        *(
+            r"\,",
+            r"\\",
+            "x",
+            "a+b",
+            "12",
+            "5.",
+            "=",
+            "°",
+            "\n",
+            r"\begin{cases}",
+            "~",
+            "&",
+            "²",
+            "_",
+        ),
+    ]
+)
+FORMULAS = st.lists(FRAGMENTS, max_size=20).map("".join)
+
+
+@given(st.one_of(FORMULAS, st.text()))
+def test_plain_formulas_are_plain(text: str) -> None:
+    assert plain(plain(text)) == plain(text)
+    assert normalise(normalise(text)) == normalise(text)
+
+
+@given(st.lists(st.sampled_from(["a", "b1", "+", "-", "=", "(", ")", "2", "1.5"])), st.data())
+def test_spaces_in_a_formula_mean_nothing(signs: list[str], data: st.DataObject) -> None:
+    spaced = "".join(
+        f"{sign}{data.draw(st.sampled_from(['', ' ', chr(92) + ', ']))}" for sign in signs
+    )
+    assert normalise(rf"so \( {spaced} \) holds") == normalise(rf"so \({''.join(signs)}\) holds")
+
+
+LEAKY = st.lists(
+    st.sampled_from(
+        ["a", "b", "c,", "1", "A", "$x + 1$", r"\(x+1\)", "?", "t", "u", "\xa0", "\n", "1+2", "+"]
+    ),
+    max_size=9,
+).map(" ".join)
+PAIRS = st.lists(st.builds(Problem, LEAKY, st.just("1"), LEAKY), max_size=6)
+GRAMS = st.lists(st.tuples(*[st.sampled_from(["a", "b", "t", "u", "1 + 2"])] * 2), max_size=3)
+
+
+@given(PAIRS, PAIRS, GRAMS, st.integers(1, 5))
+def test_search_finds_what_sets_of_ngrams_find(
+    evaluation: list[Problem], problems: list[Problem], boilerplate: list[tuple[str, str]], n: int
+) -> None:
+    params = DecontaminationParams(
+        ngram=n, boilerplate=BoilerplateParams(ngram=2, min_frequency=0.5, num_rows=9)
+    )
+    entries = [(f"e-{number}", problem) for number, problem in enumerate(evaluation)]
+    found = LeakDetector(entries, boilerplate, params).match_all(problems)
+    assert found == [scan(problem, entries, set(boilerplate), n) for problem in problems]
+
+
+def scan(
+    problem: Problem, entries: list[tuple[str, Problem]], boilerplate: set[tuple[str, str]], n: int
+) -> Match | None:
+    """Returns the match in the plainest way: sets of n-grams of what boilerplate leaves."""
+
+    def parts_of(text: str) -> list[tuple[str, ...]]:
+        sequence = words(text)
+        dropped = {
+            at + i
+            for at in range(len(sequence))
+            for i in (0, 1)
+            if sequence[at : at + 2] in boilerplate
+        }
+        parts: list[tuple[str, ...]] = [()]
+        for at, word in enumerate(sequence):
+            parts = [*parts, ()] if at in dropped else [*parts[:-1], (*parts[-1], word)]
+        return parts
+
+    def grams_of(given: Problem) -> set[tuple[str, ...]]:
+        texts = (given.question, given.solution)
+        return {gram for text in texts for part in parts_of(text) for gram in ngrams(part, n)}
+
+    def core_of(given: Problem) -> str:
+        rest = [word for part in parts_of(given.question) for word in part]
+        return " ".join(rest or words(given.question))
+
+    shared = [
+        (gram, number, name)
+        for number, (name, entry) in enumerate(entries)
+        for gram in grams_of(problem) & grams_of(entry)
+    ]
+    if shared:
+        gram, _, name = min(shared)
+        return Match("ngram", name, " ".join(gram))
+    for name, entry in entries:
+        if sort_words(core_of(entry)) == sort_words(core_of(problem)):
+            return Match("whole", name, core_of(problem))
+    return None
 
 
 @given(st.text())

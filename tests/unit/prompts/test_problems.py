@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stages._contract.artifacts import read_jsonl, sha256_file
-from stages.prompts.decontaminate import normalise, sort_words
+from stages.prompts.text import normalise, sort_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable

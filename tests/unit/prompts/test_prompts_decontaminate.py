@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from stages.prompts.decontaminate import LeakDetector, find_boilerplate, normalise, words
+from stages.prompts.decontaminate import LeakDetector, find_boilerplate
 from stages.prompts.params import BoilerplateParams, DecontaminationParams
 from stages.prompts.sources import Problem
+from stages.prompts.text import normalise, words
 
 TEMPLATE = "State the final answer to the following arithmetic problem: {} ="
 BOILERPLATE = BoilerplateParams(ngram=5, min_frequency=0.2, num_rows=100)
