@@ -25,10 +25,11 @@ configs:
 
 Made by the stages `generate` and `filter` of Rederive: a model wrote {num_generated} traces for
 {num_prompts} problems; those in the response format whose answer math-verify found equal to the
-reference were kept, {num_kept} traces for {num_prompts_kept} problems. They are unedited.
+reference were kept, {num_kept} traces for {num_prompts_kept} problems. They are unedited.{others}
 
 `train.jsonl`: `prompt` and `completion` (messages), `answer` (the reference), `id` and `task` of
 the problem, and `sample`, the trace's number. `rejects.jsonl`: the others, with a reason each.
+`prompts.jsonl`: the {num_prompts_in_band} problems that are neither too hard nor too easy.
 
 | reason | traces |
 |---|---|
@@ -43,4 +44,10 @@ the steps before it are right.
 def write_card(path: Path, metrics: dict[str, Any]) -> None:
     """Writes the card; it holds no date, so that its bytes depend on the data alone."""
     table = "\n".join(f"| {reason} | {number} |" for reason, number in metrics["rejects"].items())
-    path.write_text(_CARD.format(table=table, **metrics), encoding="utf-8")
+    others = ""
+    if metrics["num_prompts_verified"] < metrics["num_prompts"]:
+        number = metrics["num_prompts"] - metrics["num_prompts_verified"]
+        others += f"\n{number} of the problems have no reference: theirs are judged by form alone."
+    for source, number in metrics["mixed"].items():
+        others += f"\n{number} rows of `{source}` follow."
+    path.write_text(_CARD.format(table=table, others=others, **metrics), encoding="utf-8")

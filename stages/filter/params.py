@@ -16,6 +16,37 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ThoughtParams:
+    """What a chain of thought may be; thought.py defines the measures, and null is no limit."""
+
+    language: Literal["en", "zh"]
+    min_language_consistency: float | None
+    max_paragraph_chars: int | None
+    reject_code_blocks: bool
+    repetition_n_grams: int
+    max_repetition: float | None
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        for key in ("min_language_consistency", "max_repetition"):
+            value = getattr(self, key)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(
+                    f"filter.thought.{key} must be in [0, 1], or null, not {value}: it is a share"
+                )
+        if self.max_paragraph_chars is not None and self.max_paragraph_chars < 1:
+            raise ValueError(
+                f"filter.thought.max_paragraph_chars must be >= 1, or null for no limit, not "
+                f"{self.max_paragraph_chars}"
+            )
+        if self.repetition_n_grams < 1:
+            raise ValueError(
+                f"filter.thought.repetition_n_grams must be >= 1, not {self.repetition_n_grams}: "
+                f"these are words"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FilterParams:
     """What `filter` reads from params.yaml; the comments there give sources and roles."""
 
@@ -27,6 +58,9 @@ class FilterParams:
     max_pass_rate: float
     max_per_prompt: int
     order: Literal["random", "shortest"]
+    thought: ThoughtParams
+    unverified_tasks: list[str]
+    mix: dict[str, float]
     min_rows: int
 
     def __post_init__(self) -> None:
@@ -42,6 +76,13 @@ class FilterParams:
         for key in ("max_per_prompt", "min_rows"):
             if getattr(self, key) < 1:
                 raise ValueError(f"filter.{key} must be >= 1, not {getattr(self, key)}")
+        for path, weight in self.mix.items():
+            check_artifact("filter.mix", path, "name another data set's train.jsonl")
+            if weight <= 0:
+                raise ValueError(
+                    f"filter.mix.{path} must be > 0, not {weight}: it is how many copies of each "
+                    f"row are added; leave the file out for none"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +91,14 @@ class FilterInputs:
 
     generations: Path
     prompts: Path
+    mix: list[Path]
 
 
 def inputs(params: FilterParams, cell: Cell) -> FilterInputs:
     """Returns the input paths."""
     del cell
-    return FilterInputs(generations=Path(params.generations), prompts=Path(params.prompts))
+    return FilterInputs(
+        generations=Path(params.generations),
+        prompts=Path(params.prompts),
+        mix=[Path(path) for path in params.mix],
+    )

@@ -6,12 +6,20 @@ from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.seeding import derive
+from stages.filter.thought import (
+    find_splitter,
+    has_code_block,
+    measure_language,
+    measure_paragraph,
+    measure_repetition,
+    split_thought,
+)
 from stages.filter.verify import is_correct, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from stages.filter.params import FilterParams
+    from stages.filter.params import FilterParams, ThoughtParams
 
 Row = dict[str, Any]
 
@@ -20,11 +28,17 @@ REASONS = (
     "truncated",
     "bad_format",
     "wrong_answer",
+    "mixed_language",
+    "repetition",
+    "long_paragraph",
+    "code_block",
     "pass_rate_low",
     "pass_rate_high",
     "duplicate",
     "over_cap",
 )
+# Of these, a trace's that is right, and not to be imitated for all that: its problem is solved.
+UNREADABLE = frozenset({"mixed_language", "repetition", "long_paragraph", "code_block"})
 
 
 def group(rows: Sequence[Row], problems: Mapping[str, Row]) -> dict[str, list[Row]]:
@@ -52,33 +66,81 @@ def group(rows: Sequence[Row], problems: Mapping[str, Row]) -> dict[str, list[Ro
     return groups
 
 
-def judge(row: Row, gold: str) -> str | None:
-    """Returns why the trace itself is no good, or None if it is right.
+def judge(row: Row, gold: str | None, params: FilterParams) -> str | None:
+    """Returns why the trace itself is no good, or None if it is right and readable.
+
+    Without a reference answer, format and thought alone are judged: R1's data without reasoning,
+    whose simple queries have no thought (B.3.3).
 
     Raises:
         ValueError: the reference answer cannot be parsed.
     """
     if row["finish_reason"] != "stop":
         return "truncated"
-    if parse(row["response"]) is None:
+    if not gold:
+        parts = split_thought(row["response"])
+        return "bad_format" if parts is None else find_unreadable(parts[0], params.thought)
+    response = parse(row["response"])
+    if response is None:
         return "bad_format"
-    return None if is_correct(row["response"], gold) else "wrong_answer"
+    if not is_correct(row["response"], gold):
+        return "wrong_answer"
+    return find_unreadable(response.think, params.thought)
+
+
+def find_unreadable(thought: str, params: ThoughtParams) -> str | None:
+    """Returns why the chain of thought is not to be imitated, or None.
+
+    Source: DeepSeek-R1, B.3 (repetition, mixed languages) and B.3.3 (mixed languages, long
+    paragraphs and code blocks). A thought without words is in no language, and thus not mixed.
+    """
+    if params.min_language_consistency is not None:
+        share = measure_language(thought, params.language)
+        if share is not None and share < params.min_language_consistency:
+            return "mixed_language"
+    if params.max_repetition is not None:
+        words = find_splitter(params.language)(thought)
+        if measure_repetition(words, params.repetition_n_grams) > params.max_repetition:
+            return "repetition"
+    longest = params.max_paragraph_chars
+    if longest is not None and measure_paragraph(thought) > longest:
+        return "long_paragraph"
+    return "code_block" if params.reject_code_blocks and has_code_block(thought) else None
+
+
+def is_solved(reason: str | None) -> bool:
+    """Returns whether a trace of which `judge` said this has the right answer."""
+    return reason is None or reason in UNREADABLE
+
+
+def find_out_of_band(reasons: Sequence[str | None], params: FilterParams) -> str | None:
+    """Returns why a problem with an answer is too hard or too easy, or None if it is neither.
+
+    Args:
+        reasons: what `judge` said about each of its traces.
+    """
+    pass_rate = sum(map(is_solved, reasons)) / len(reasons)
+    if pass_rate < params.min_pass_rate:
+        return "pass_rate_low"
+    return "pass_rate_high" if pass_rate > params.max_pass_rate else None
 
 
 def select(
-    samples: Sequence[Row], reasons: Sequence[str | None], params: FilterParams
+    samples: Sequence[Row],
+    reasons: Sequence[str | None],
+    params: FilterParams,
+    out_of_band: str | None,
 ) -> list[str | None]:
     """Returns for each sample of one problem why it is rejected; None for those that are kept.
 
     Args:
         samples: the problem's traces, ordered by sample.
         reasons: what `judge` said about each.
+        out_of_band: why none of them is kept, if so.
     """
-    pass_rate = sum(reason is None for reason in reasons) / len(reasons)
     final = list(reasons)
     right = [index for index, reason in enumerate(reasons) if reason is None]
-    if pass_rate < params.min_pass_rate or pass_rate > params.max_pass_rate:
-        out_of_band = "pass_rate_low" if pass_rate < params.min_pass_rate else "pass_rate_high"
+    if out_of_band:
         for index in right:
             final[index] = out_of_band
         return final
@@ -98,9 +160,10 @@ def select(
 
 def _words(response: str) -> tuple[str, ...]:
     """Returns what makes two traces the same: their words, however they are spaced."""
-    parsed = parse(response)
-    assert parsed is not None, "right traces are in the format"
-    return (*parsed.think.split(), "", *parsed.answer.split())
+    parts = split_thought(response)
+    assert parts is not None, "right traces are in one of the formats"
+    thought, reply = parts
+    return (*thought.split(), "", *reply.split())
 
 
 def _rank(row: Row, params: FilterParams) -> tuple[int, int]:

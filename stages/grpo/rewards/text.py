@@ -18,11 +18,14 @@ deviations, each with a test; language consistency is DeepSeek-R1's, and Open-R1
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import TYPE_CHECKING
 
-import rjieba
-
+from stages.filter.thought import (
+    LANGUAGES,
+    find_splitter,
+    measure_language,
+    measure_repetition,
+)
 from stages.grpo.rewards.code import extract_code
 from stages.grpo.rewards.completions import read_texts
 
@@ -38,18 +41,6 @@ _NUM_STEPS = 3  # from which on the reward is full
 _TAGS = ("<think>\n", "\n</think>\n", "\n<answer>\n", "\n</answer>")
 
 _COT = re.compile(r"\s*<think>(.*?)(?:</think>.*)?", re.DOTALL)
-# Written in Latin letters whatever the language is.
-_CODE_AND_LATEX = re.compile(
-    r"```.*?(?:```|\Z)|`[^`\n]+`|\$\$.*?\$\$|\$[^$\n]+\$"
-    r"|\\\((?:(?!\\\().)*?\\\)|\\\[(?:(?!\\\[).)*?\\\]|\\[A-Za-z]+",
-    re.DOTALL,
-)
-_HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
-_LATIN = "A-Za-z\u00c0-\u024f\u1e00-\u1eff"
-_LATIN_WORD = re.compile(rf"[{_LATIN}]+")
-# One Chinese character, or two letters or more of any other script.
-_WORD = re.compile(rf"[{_HAN}]|[^\W\d_{_HAN}]{{2,}}")
-_WORDS_OF = {"en": _LATIN_WORD, "zh": re.compile(rf"[{_HAN}]")}
 
 
 def format_reward(
@@ -134,17 +125,9 @@ def get_language_consistency_reward(language: str = "en") -> Callable[..., list[
 
     It is the share of words in the target language among the words of the think block, in [0, 1].
     The paper gives no more, so this is ours: the think block opens the completion, once; where a
-    limit cut it off, it ends with the completion; any other completion has none, and gets 0.0. A
-    word is one Chinese character, or a run of two letters or more of other scripts; single letters
-    are variables more often than words. Words are "en" if all of their letters are Latin, "zh" if
-    Chinese. Punctuation, digits and LaTeX's commands are no words, nor is what stands in Latin
-    letters in fenced or inline code and in LaTeX's formulas. Without any word it is 0.0: an empty
-    chain of thought is in no language, and must not pay.
-
-    Counting by script sees no difference between English and other languages in Latin letters, nor
-    between Chinese and Japanese kanji; it counts a Chinese word as its characters, about 1.5, so
-    that a mixed text is a little more Chinese than by words; and Latin letters hidden in code or
-    formulas escape it where Chinese ones do not.
+    limit cut it off, it ends with the completion; any other completion has none, and gets 0.0.
+    `measure_language` says what a word is. Without any word it is 0.0: an empty chain of thought
+    is in no language, and must not pay.
 
     Args:
         language: "en" or "zh".
@@ -152,27 +135,23 @@ def get_language_consistency_reward(language: str = "en") -> Callable[..., list[
     Raises:
         ValueError: another language.
     """
-    if language not in _WORDS_OF:
+    if language not in LANGUAGES:
         raise ValueError(f"language {language!r} has no script here: choose {_list_languages()}")
-    target = _WORDS_OF[language]
 
     def language_consistency_reward(
         completions: Completions, *, prompts: Prompts | None = None, **columns: object
     ) -> list[float]:
         del columns
-        return [_measure_share(text, target) for text in read_texts(completions, prompts)]
+        return [_measure_share(text, language) for text in read_texts(completions, prompts)]
 
     return language_consistency_reward
 
 
-def _measure_share(text: str, target: re.Pattern[str]) -> float:
+def _measure_share(text: str, language: str) -> float:
     match = _COT.fullmatch(text)
     if match is None or text.count("<think>") > 1 or text.count("</think>") > 1:
         return 0.0
-    prose = _CODE_AND_LATEX.sub(lambda found: _LATIN_WORD.sub(" ", found[0]), match[1])
-    # Full-width letters and ligatures become plain ones, letters and their accents one.
-    words = _WORD.findall(unicodedata.normalize("NFKC", prose))
-    return sum(target.fullmatch(word) is not None for word in words) / len(words) if words else 0.0
+    return measure_language(match[1], language) or 0.0
 
 
 def get_repetition_penalty_reward(
@@ -186,8 +165,7 @@ def get_repetition_penalty_reward(
     Args:
         ngram_size: words in an n-gram, at least 1.
         max_penalty: what would be reached if every n-gram were a repetition, at most 0.
-        language: "en": words are what white space separates, in lower case; "zh": what rjieba
-            separates, white space and punctuation included.
+        language: "en" or "zh": what a word is (`find_splitter`).
 
     Raises:
         ValueError: an argument is out of its bounds.
@@ -196,34 +174,21 @@ def get_repetition_penalty_reward(
         raise ValueError(f"max_penalty {max_penalty} should not be positive: it is added as it is")
     if ngram_size < 1:
         raise ValueError(f"ngram_size {ngram_size} must be at least 1: it is a number of words")
-    if language not in _WORDS_OF:
+    if language not in LANGUAGES:
         raise ValueError(f"language {language!r} has no splitter: choose {_list_languages()}")
-    split: Callable[[str], list[str]] = rjieba.cut if language == "zh" else _split_at_space
+    split = find_splitter(language)
 
     def repetition_penalty_reward(
         completions: Completions, *, prompts: Prompts | None = None, **columns: object
     ) -> list[float]:
         del columns
         shares = [
-            _measure_repetition(split(text), ngram_size)
-            for text in read_texts(completions, prompts)
+            measure_repetition(split(text), ngram_size) for text in read_texts(completions, prompts)
         ]
         return [share * max_penalty if share else 0.0 for share in shares]
 
     return repetition_penalty_reward
 
 
-def _split_at_space(text: str) -> list[str]:
-    return text.lower().split()
-
-
-def _measure_repetition(words: list[str], ngram_size: int) -> float:
-    """Returns the share of n-grams that occurred before, in [0, 1)."""
-    num = len(words) - ngram_size + 1
-    if num < 1:
-        return 0.0
-    return 1 - len({tuple(words[i : i + ngram_size]) for i in range(num)}) / num
-
-
 def _list_languages() -> str:
-    return " or ".join(repr(name) for name in _WORDS_OF)
+    return " or ".join(repr(name) for name in LANGUAGES)
