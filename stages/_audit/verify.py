@@ -20,7 +20,8 @@ from stages._audit.seeds import read_seeds
 from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages._contract.params import load, load_all, load_cell, read_sections
 from stages._contract.places import TRACKS, below
-from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
+from stages.evaluate.band import check_band, is_model
+from stages.evaluate.task import load_scorer, read_task
 from stages.report.paired import measure_accuracy
 from stages.report.stage import check_same_problems, compare_models
 from stages.report.table import render
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from dvc.stage import Stage
 
+    from stages.evaluate.tasks.scoring import Scorer
     from stages.report.params import ReportParams
 
 Row = dict[str, Any]
@@ -215,18 +217,26 @@ def _check_table(root: Path, folder: Path, params: ReportParams) -> Iterator[Cla
     metrics = root / folder
     results: dict[str, dict[str, Any]] = {model: {} for model in params.models}
     accuracies: dict[str, dict[str, dict[str, float]]] = {task: {} for task in params.tasks}
+    configs = {t: read_task(root / f"stages/evaluate/tasks/{t}.yaml") for t in params.tasks}
+    scorers = {task: load_scorer(config) for task, config in configs.items()}
     for model in params.models:
         recorded = read_json(metrics / "evaluate" / f"{model}.json")
         for task in params.tasks:
             name = f"{folder}/report/samples/{model}/{task}.jsonl"
             rows = read_jsonl(root / name)
-            wrong = [row["id"] for row in rows if not _is_scored_right(row)]
-            problem = f"scored wrongly: {', '.join(wrong)}" if wrong else None
-            yield Claim(f"{name}: the scores of {len(rows)} problems", problem)
-            majority = [majority_is_correct(row["responses"], row["answer"]) for row in rows]
-            results[model][task] = summarise(rows, majority)
+            scorer = scorers[task]
+            title = f"{name}: the scores of {len(rows)} problems"
+            if scorer.kept is None:  # what judges them is too large to be beside them
+                yield Claim(title, None, "not judged again: `dvc repro evaluate` does that")
+                problems = {}
+            else:
+                problems = {row["id"]: scorer.prepare(_to_problem(row)) for row in rows}
+                wrong = [r["id"] for r in rows if not _is_scored_right(scorer, r, problems)]
+                yield Claim(title, f"scored wrongly: {', '.join(wrong)}" if wrong else None)
+            results[model][task] = scorer.summarise(rows, problems)
             accuracies[task][model] = measure_accuracy(rows)
         yield _compare(f"{folder}/evaluate/{model}.json", recorded, results[model])
+    yield from _check_bands(root, f"{folder}/evaluate", configs, results)
     for task, by_model in accuracies.items():
         check_same_problems(task, by_model)
     paired = compare_models(accuracies, params.pairs, params.confidence)
@@ -240,9 +250,30 @@ def _check_table(root: Path, folder: Path, params: ReportParams) -> Iterator[Cla
     yield Claim(f"{folder}/report/results.md", None if page == expected else "lines are missing")
 
 
-def _is_scored_right(row: Row) -> bool:
-    scores = [score(text, row["answer"]) for text in row["responses"]]
-    return scores == list(zip(row["formatted"], row["correct"], strict=True))
+def _check_bands(
+    root: Path, folder: str, configs: dict[str, Row], results: dict[str, dict[str, Row]]
+) -> Iterator[Claim]:
+    """Where the base model is one that is known to score between two values, it does."""
+    source = load(root / "params.yaml", "fetch").source
+    for task, config in configs.items():
+        band = config["metadata"].get("band")
+        if band and "base" in results and is_model(source, band):
+            found = check_band(results["base"][task], band)
+            yield Claim(f"{folder}/base.json: {task} is in its band", found)
+
+
+def _to_problem(row: Row) -> Row:
+    """Returns the problem that a row of the samples in git is about."""
+    prompt = [{"role": "user", "content": row["question"]}]
+    columns = row.get("columns", {})
+    return {"id": row["id"], "prompt": prompt, "answer": row["answer"], **columns}
+
+
+def _is_scored_right(scorer: Scorer, row: Row, problems: dict[str, Row]) -> bool:
+    answers = scorer.answers_of(row)
+    formatted = [answer is not None for answer in answers]
+    correct = scorer.score_answers(answers, problems[row["id"]])
+    return (formatted, correct) == (row["formatted"], row["correct"])
 
 
 def _compare(name: str, recorded: Any, computed: Any) -> Claim:

@@ -9,29 +9,14 @@ import datasets
 import lm_eval
 from lm_eval.tasks import TaskManager
 
-from stages.evaluate.tasks.scoring import process_results
 from stages.generate.engine import engine_kwargs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from stages.evaluate.backend import SeededVLLM
     from stages.evaluate.params import EvaluateParams
-
-Row = dict[str, Any]
-
-# Said explicitly: the JSON reader takes a text that looks like a date for a time stamp.
-_FEATURES = datasets.Features(
-    {
-        "id": datasets.Value("string"),
-        "task": datasets.Value("string"),
-        "prompt": datasets.List(
-            {"role": datasets.Value("string"), "content": datasets.Value("string")}
-        ),
-        "answer": datasets.Value("string"),
-    }
-)
+    from stages.evaluate.tasks.scoring import Scorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,32 +27,52 @@ class Evaluated:
     metrics: dict[str, float]
 
 
-def load_task(config: dict[str, Any], problems: Path, cache: Path) -> dict[str, Any]:
+def load_task(
+    config: dict[str, Any], scorer: Scorer, problems: Path, cache: Path
+) -> dict[str, Any]:
     """Returns what `lm_eval.evaluate` takes as a task: the configuration with its data.
 
     Args:
         config: as `read_task` returns it.
+        scorer: as `load_scorer` returns it.
         problems: the JSONL file to ask.
         cache: a folder for what `datasets` makes of it.
     """
     datasets.disable_progress_bars()
+    text = datasets.Value("string")
+    # Said explicitly: the JSON reader takes a text that looks like a date for a time stamp.
+    features = {
+        **dict.fromkeys(("id", "task", "answer", *scorer.columns), text),
+        "prompt": datasets.List({"role": text, "content": text}),
+    }
     filled = {
         **config,
-        "process_results": process_results,
+        "process_results": scorer.process_results,
         "dataset_kwargs": {
             "data_files": {"test": str(problems)},
-            "features": _FEATURES,
+            "features": datasets.Features(features),
             "cache_dir": str(cache),
         },
     }
+    if "process_docs" in config:
+        filled["process_docs"] = scorer.process_docs
     # Only this task: indexing lm-eval's own ones reads thousands of files.
     return dict(TaskManager(include_defaults=False).load([filled]))
 
 
 def load_model(
-    params: EvaluateParams, folder: Path, rows: Sequence[Row], max_gen_toks: int
+    params: EvaluateParams,
+    folder: Path,
+    conversations: dict[str, list[dict[str, str]]],
+    max_gen_toks: int,
 ) -> SeededVLLM:
     """Returns the model as lm-eval takes it, ready for the problems.
+
+    Args:
+        params: the engine's options and the seed.
+        folder: the model's.
+        conversations: as `read_conversations` returns them.
+        max_gen_toks: how many tokens a response may have.
 
     Raises:
         ValueError: a prompt is too long for the context, or occurs twice.
@@ -76,8 +81,20 @@ def load_model(
 
     kwargs = engine_kwargs(params.engine, folder)
     model = SeededVLLM(pretrained=kwargs.pop("model"), seed=params.seed, **kwargs)
-    model.expect({row["id"]: row["prompt"] for row in rows}, max_gen_toks, params.seed)
+    model.expect(conversations, max_gen_toks, params.seed)
     return model
+
+
+def read_conversations(
+    task: dict[str, Any], system_instruction: str | None
+) -> dict[str, list[dict[str, str]]]:
+    """Returns what lm-eval is going to ask, as messages by problem id: `doc_to_text`, filled in."""
+    (loaded,) = task["tasks"].values()
+    system = [{"role": "system", "content": system_instruction}] if system_instruction else []
+    return {
+        doc["id"]: [*system, {"role": "user", "content": loaded.doc_to_text(doc)}]
+        for doc in loaded.test_docs()
+    }
 
 
 def ask(

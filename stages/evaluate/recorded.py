@@ -6,6 +6,7 @@ So an evaluation that was killed goes on, and several jobs can share one.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.model import LM
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from stages.evaluate.backend import SeededVLLM
+
+_OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
 
 
 class Recorded(LM):  # type: ignore[misc]  # lm-eval ships no types
@@ -66,7 +69,13 @@ class Recorded(LM):  # type: ignore[misc]  # lm-eval ships no types
 
     def _record(self, path: Path, names: list[str], requests: list[Any]) -> None:
         assert self._engine is not None, "a shard is missing"
-        texts = self._engine.generate_until(requests)
+        # Some chat templates open the thought themselves, at the prompt's end, as those of
+        # DeepSeek-R1-Distill. Without that tag nobody could see that a response never closes it.
+        opened = [_OPEN_THOUGHT.search(request.args[0]) for request in requests]
+        texts = [
+            (found[0] if found else "") + text
+            for found, text in zip(opened, self._engine.generate_until(requests), strict=True)
+        ]
         each = self._num_samples
         write_jsonl(
             path,

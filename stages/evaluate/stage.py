@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stages._contract import manifest
 from stages._contract.artifacts import write_json, write_jsonl
 from stages.evaluate.shards import is_recorded, list_shards
-from stages.evaluate.task import read_problems, read_task, system_prompt
-from stages.evaluate.tasks.scoring import majority_is_correct, score, summarise
+from stages.evaluate.task import load_scorer, read_problems, read_task, system_prompt
 from stages.generate.engine import check_engine, prepare_environment
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from stages.evaluate.harness import Evaluated
     from stages.evaluate.params import EvaluateInputs, EvaluateParams
+    from stages.evaluate.tasks.scoring import Scorer
 
 Row = dict[str, Any]
 
@@ -31,20 +31,20 @@ def run(params: EvaluateParams, inputs: EvaluateInputs, out: Path, work: Path) -
         ValueError: the task's file or a problem is wrong, or a prompt is too long.
     """
     config = read_task(inputs.task)
-    rows = read_problems(inputs.problems)
+    scorer = load_scorer(config)
+    rows = read_problems(inputs.problems, scorer)
     shards = list_shards(rows, params.shard_size, work)
     parts = sorted(work.glob("part-*.json"))  # what `fill` noted
     if parts:
         manifest.note(parts=[json.loads(path.read_text(encoding="utf-8")) for path in parts])
     evaluated, num_tokens, facts = _ask(params, inputs, config, rows, shards, work / "datasets")
-    golds = {row["id"]: row["answer"] for row in rows}
+    problems = {row["id"]: scorer.prepare(row) for row in rows}
     samples = [
-        _make_sample(name, gold, evaluated.responses[name], num_tokens[name])
-        for name, gold in sorted(golds.items())
+        _make_sample(scorer, problem, evaluated.responses[name], num_tokens[name])
+        for name, problem in sorted(problems.items())
     ]
-    majority = [majority_is_correct(row["responses"], golds[row["id"]]) for row in samples]
-    results = summarise(samples, majority)
-    for key in ("accuracy", "majority_accuracy", "format_rate"):
+    results = scorer.summarise(samples, problems)
+    for key in (metric["metric"] for metric in config["metric_list"]):
         assert isclose(evaluated.metrics[key], results[key] or 0.0, abs_tol=1e-9), key
     write_jsonl(out / "samples.jsonl", samples)
     write_json(out / "results.json", results)
@@ -65,7 +65,7 @@ def fill(
         ValueError: as `run`.
     """
     config = read_task(inputs.task)
-    rows = read_problems(inputs.problems)
+    rows = read_problems(inputs.problems, load_scorer(config))
     shards = dict(list(list_shards(rows, params.shard_size, work).items())[index::num_parts])
     if all(is_recorded(path, names, config["repeats"]) for path, names in shards.items()):
         return
@@ -95,13 +95,19 @@ def _ask(
         params.num_threads, params.cpu_isa, batch_invariant=params.engine.batch_invariant
     )
     # Only now: vLLM reads the environment when it is imported, which takes seconds.
-    from stages.evaluate.harness import ask, load_model, load_task  # noqa: PLC0415
+    from stages.evaluate.harness import (  # noqa: PLC0415
+        ask,
+        load_model,
+        load_task,
+        read_conversations,
+    )
     from stages.evaluate.recorded import Recorded  # noqa: PLC0415
 
-    task = load_task(config, inputs.problems, cache)
+    task = load_task(config, load_scorer(config), inputs.problems, cache)
     if len(done) < len(shards):
         max_gen_toks = config["generation_kwargs"]["max_gen_toks"]
-        engine = load_model(params, inputs.model, rows, max_gen_toks)
+        conversations = read_conversations(task, system_prompt(rows))
+        engine = load_model(params, inputs.model, conversations, max_gen_toks)
         facts |= {
             "backend": "vllm",
             "settings": check_engine(
@@ -115,12 +121,15 @@ def _ask(
     return evaluated, model.num_tokens, facts
 
 
-def _make_sample(name: str, gold: str, responses: list[str], num_tokens: list[int]) -> Row:
-    scores = [score(text, gold) for text in responses]
+def _make_sample(scorer: Scorer, problem: Row, responses: list[str], num_tokens: list[int]) -> Row:
+    answers, correct = scorer.score(responses, problem)
+    # What lets anybody judge the answers again, as far as it is small.
+    kept = {name: problem[name] for name in scorer.kept or ()}
     return {
-        "id": name,
+        "id": problem["id"],
         "responses": responses,
-        "formatted": [formatted for formatted, _ in scores],
-        "correct": [correct for _, correct in scores],
+        **({"answers": answers, "columns": kept} if scorer.keeps_answers else {}),
+        "formatted": [answer is not None for answer in answers],
+        "correct": correct,
         "num_tokens": num_tokens,
     }

@@ -6,21 +6,27 @@ ignores a temperature without do_sample, and cuts long prompts; each is an error
 
 from __future__ import annotations
 
+import importlib
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages._contract.artifacts import read_jsonl
-from stages.filter.verify import is_equal
+from stages._contract.artifacts import read_jsonl, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
+    from types import ModuleType
+
+    from stages.evaluate.tasks.scoring import Scorer
 
 Row = dict[str, Any]
 
+_ROOT = Path(__file__).parents[2]
+# Modules of stages/evaluate/tasks. The first one alone is among the deps of all cells in dvc.yaml.
+SCORERS = ("scoring", "boxed", "gpqa", "bbq", "programs", "ifeval")
 _KEYS = {
     "task",
     "dataset_path",
@@ -42,15 +48,15 @@ _FIXED: dict[str, Any] = {
     "test_split": "test",
     "num_fewshot": 0,
     "output_type": "generate_until",
-    "process_results": "scoring.process_results",
 }
 _GENERATION = {"do_sample", "temperature", "max_gen_toks", "until"}
 _SAMPLING = {"top_p", "top_k", "min_p"}
-_FIELDS = {"id", "task", "prompt", "answer"}
+_FIELDS = ("id", "task", "prompt", "answer")
+_METADATA = {"version", "source", "band", "code"}
 
 
 def read_task(path: Path) -> dict[str, Any]:
-    """Returns the task's configuration, with `process_results` as the text after `!function`.
+    """Returns the task's configuration, with functions as the text after `!function`.
 
     Raises:
         ValueError: not YAML, an unknown or missing key, or values that contradict each other.
@@ -63,14 +69,58 @@ def read_task(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{path} must be a mapping of an lm-eval task's keys")  # noqa: TRY004
-    _check_keys(f"{path}", config, _KEYS, _KEYS)
+    _check_keys(f"{path}", config, _KEYS, {*_KEYS, "process_docs"})
     for key, value in {**_FIXED, "task": path.stem}.items():
         if config[key] != value:
             raise ValueError(f"{path}: {key} must be {value!r}, not {config[key]!r}")
     if "version" not in (config["metadata"] or {}):
         raise ValueError(f"{path}: metadata.version is missing: results carry it")
+    _check_scorer(path, config)
     _check_generation(path, config)
     return config
+
+
+def load_scorer(config: dict[str, Any]) -> Scorer:
+    """Returns what reads and judges the responses to a task that `read_task` has returned."""
+    scorer: Scorer = _load_module(config).SCORER
+    return scorer
+
+
+def _load_module(config: dict[str, Any]) -> ModuleType:
+    """Imports the scorer's module, which may be slow to import or need what others do not."""
+    return importlib.import_module(
+        f"stages.evaluate.tasks.{config['process_results'].partition('.')[0]}"
+    )
+
+
+def _check_scorer(path: Path, config: dict[str, Any]) -> None:
+    """Checks the scorer, and that its code is the one that the file says.
+
+    The file is a dep of the task's cells, and most scorers' code is not: their digests are in it.
+    So a change of that code is a change of the tasks that it scores, and of no others.
+    """
+    name = str(config["process_results"])
+    if name not in {f"{module}.process_results" for module in SCORERS}:
+        raise ValueError(
+            f"{path}: process_results must be one of {', '.join(SCORERS)}, each with "
+            f"'.process_results', not {name!r}"
+        )
+    if name != "scoring.process_results":
+        _check_keys(f"{path}: metadata", config["metadata"], _METADATA, _METADATA)
+        for file, pinned in config["metadata"]["code"].items():
+            actual = sha256_file(_ROOT / file) if (_ROOT / file).is_file() else "no such file"
+            if actual != pinned:
+                raise ValueError(
+                    f"{path}: metadata.code.{file} is {pinned}, but it is {actual}: what scores "
+                    f"was changed; write the new sha256 there, and the task is evaluated again"
+                )
+    expected = getattr(_load_module(config), "process_docs", None)
+    docs = name.replace("process_results", "process_docs") if expected else None
+    if config.get("process_docs") != docs:
+        raise ValueError(
+            f"{path}: process_docs must be {docs!r} with {name!r}, not "
+            f"{config.get('process_docs')!r}"
+        )
 
 
 def _check_keys(
@@ -117,19 +167,21 @@ def _check_generation(path: Path, config: dict[str, Any]) -> None:
         )
 
 
-def read_problems(path: Path) -> list[Row]:
+def read_problems(path: Path, scorer: Scorer) -> list[Row]:
     """Returns the problems in the file's order.
 
     Raises:
-        ValueError: the file is empty, a row has other fields than id, task, prompt and answer, an
-            id repeats, a prompt is not [system,] user, or a gold answer cannot be parsed.
+        ValueError: the file is empty, a row has other fields than id, task, prompt, answer and the
+            scorer's columns, an id repeats, a prompt is not [system,] user, or nothing can be
+            scored against what the row says is right.
     """
     rows = read_jsonl(path)
     seen: set[str] = set()
+    fields = (*_FIELDS, *scorer.columns)
     for number, row in enumerate(rows, start=1):
         where = f"{path}:{number}"
-        _check_keys(where, row, _FIELDS, _FIELDS)
-        for key in ("id", "task", "answer"):
+        _check_keys(where, row, fields, fields)
+        for key in ("id", "task", "answer")[: 3 if scorer.has_reference else 2]:
             if not isinstance(row[key], str):
                 raise ValueError(f"{where}: {key} must be text, not {row[key]!r}")  # noqa: TRY004
         if row["id"] in seen:
@@ -139,7 +191,7 @@ def read_problems(path: Path) -> list[Row]:
         if roles not in (["system", "user"], ["user"]):
             raise ValueError(f"{where}: prompt must be [system,] user, not {roles}")
         try:
-            is_equal(row["answer"], row["answer"])
+            scorer.prepare(row)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     return rows

@@ -38,8 +38,14 @@ def _require_counts(source: Source) -> None:
         )
 
 
+def question_fields(source: JsonlSource | HubSource) -> list[str]:
+    """Returns the fields that make up a question, in their order."""
+    fields = source.question_field
+    return [fields] if isinstance(fields, str) else fields or [""]
+
+
 def _require_fields(source: JsonlSource | HubSource) -> None:
-    if not source.question_field or source.answer_field == "":
+    if not all(question_fields(source)) or source.answer_field == "":
         raise ValueError("prompts.sources.*: question_field and answer_field must name a field")
     if source.answer_field is None:
         _require_rewards_alone(source)
@@ -53,7 +59,7 @@ def _require_fields(source: JsonlSource | HubSource) -> None:
 
 
 def _require_rewards_alone(source: JsonlSource | HubSource) -> None:
-    """Checks that nothing but a reward, by its columns, judges what has no reference answer."""
+    """Checks that a reward, or a task's scorer, has columns to judge what has no answer by."""
     if not source.columns:
         raise ValueError(
             "prompts.sources.*: answer_field is null and columns is empty, so no reward could tell "
@@ -64,11 +70,10 @@ def _require_rewards_alone(source: JsonlSource | HubSource) -> None:
             f"prompts.sources.*.answer_after is {source.answer_after!r}, but answer_field is null: "
             f"set it to null, too"
         )
-    if source.num_train or source.num_evaluate:
+    if source.num_train:
         raise ValueError(
-            f"prompts.sources.*: answer_field is null, but num_train is {source.num_train} and "
-            f"num_evaluate {source.num_evaluate}: filter and evaluate compare answers; set both "
-            f"to 0, or name the answer's field"
+            f"prompts.sources.*: answer_field is null, but num_train is {source.num_train}: filter "
+            f"compares answers; set it to 0, or name the answer's field"
         )
 
 
@@ -129,7 +134,7 @@ class JsonlSource:
     kind: Literal["jsonl"]
     path: str
     sha256: str
-    question_field: str
+    question_field: str | list[str]
     answer_field: str | None
     answer_after: str | None
     columns: list[str]
@@ -154,7 +159,7 @@ class HubSource:
     subset: str | None
     revision: str
     split: str
-    question_field: str
+    question_field: str | list[str]
     answer_field: str | None
     answer_after: str | None
     columns: list[str]
@@ -220,14 +225,15 @@ class HubTraces:
         _require_commit("prompts.traces.revision", self.revision)
 
 
-def _require_columns(key: str, columns: list[str]) -> None:
+def _require_columns(key: str, columns: list[str], *, for_rewards: bool) -> None:
     for name in columns:
         if name in _TAKEN:
             raise ValueError(
                 f"{key}: {name!r} is taken by the rows themselves, a later stage or TRL, which "
                 f"hands columns to rewards by name: rename the field in the source"
             )
-        if not name.isidentifier() or columns.count(name) > 1:
+        is_name = name.isidentifier() if for_rewards else name.strip()
+        if not is_name or columns.count(name) > 1:
             raise ValueError(
                 f"{key}: {name!r} must be a name that a reward's argument can have, given once"
             )
@@ -303,7 +309,8 @@ class PromptsParams:
                 "prompts.traces: rename the source"
             )
         for name, source in self.sources.items():
-            _require_columns(f"prompts.sources.{name}.columns", source.columns)
+            key = f"prompts.sources.{name}.columns"
+            _require_columns(key, source.columns, for_rewards=source.num_rl > 0)
         for key in ("num_train", "num_rl", "num_evaluate"):
             if sum(getattr(source, key) for source in self.sources.values()) == 0:
                 raise ValueError(

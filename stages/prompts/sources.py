@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from stages._contract.artifacts import read_jsonl, sha256_file
 from stages._contract.seeding import derive
-from stages.prompts.params import GYM_COLUMN, HubSource, JsonlSource, ReasoningGymSource
+from stages.prompts.params import (
+    GYM_COLUMN,
+    HubSource,
+    JsonlSource,
+    ReasoningGymSource,
+    question_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,7 +183,7 @@ def _parse(
     problems, invalid = [], []
     for number, row in enumerate(rows, start=1):
         _require_named(key, source, number, row)
-        question = _text(row[source.question_field])
+        question = "\n\n".join(_text(row[field]) for field in question_fields(source)).strip()
         solution = "" if source.answer_field is None else _text(row[source.answer_field])
         answer = solution
         if source.answer_after is not None:
@@ -199,7 +205,7 @@ def _parse(
 def _require_named(
     key: str, source: JsonlSource | HubSource, number: int, row: dict[str, Any]
 ) -> None:
-    for field in (source.question_field, source.answer_field):
+    for field in (*question_fields(source), source.answer_field):
         if field is not None and field not in row:
             raise ValueError(f"{key}: row {number} has no field {field!r}; it has {sorted(row)}")
     for name in source.columns:

@@ -169,10 +169,11 @@ def _clean(
 def _mix(entries: list[tuple[str, str, Problem]], params: PromptsParams) -> list[Row]:
     """Returns the rows of all sources in one seeded order, so that no task comes in a block.
 
-    Each has all sources' columns, null where its own source has none: `Dataset.from_list` takes
-    its columns from the first row and drops those that only other rows have.
+    Each has the columns of all such sources, null where its own source has none:
+    `Dataset.from_list` takes its columns from the first row and drops those that only others have.
     """
-    columns = sorted({name for source in params.sources.values() for name in source.columns})
+    sources = [source for source in params.sources.values() if source.num_train or source.num_rl]
+    columns = sorted({name for source in sources for name in source.columns})
     entries.sort(key=lambda entry: (derive(params.seed, "prompts", entry[1]), entry[1]))
     return [_row(name, problem, params.system_prompt, columns) for name, _, problem in entries]
 

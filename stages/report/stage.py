@@ -68,7 +68,8 @@ def compare_models(
 def write_samples(path: Path, samples: Mapping[str, list[Row]], folder: Path) -> None:
     """Writes <model>/<task>.jsonl: each problem with its question, reference and responses.
 
-    In git, they let anybody score the responses again, without artifacts or a model.
+    In git, they let anybody score the responses again, without artifacts or a model. Where the
+    task's scorer has noted the answers, they stand for the responses, whose thoughts are long.
 
     Raises:
         ValueError: a response belongs to no problem.
@@ -82,6 +83,8 @@ def write_samples(path: Path, samples: Mapping[str, list[Row]], folder: Path) ->
                     f"`dvc repro evaluate`"
                 )
             problem = problems[row["id"]]
+            if "answers" in row:
+                del row["responses"]
             row |= {"question": problem["prompt"][-1]["content"], "answer": problem["answer"]}
         (folder / model).mkdir(parents=True, exist_ok=True)
         write_jsonl(folder / model / path.name, rows)

@@ -12,6 +12,9 @@ ROWS = {
     "format_rate": "in the format",
     "accuracy_given_format": "right, of those in the format",
 }
+# Keys of results.json that are no share of responses, or are shown otherwise. A task's scorer may
+# have others, such as a bias score.
+_OTHER_KEYS = {"majority_accuracy", "mean_tokens", "num_problems", "num_samples"}
 
 
 def render(
@@ -27,9 +30,9 @@ def render(
     names = " | ".join(results)
     lines = [f"| task | % of problems | {names} |", f"|---|---{'|---:' * len(results)}|"]
     for task in paired:
-        for key, label in ROWS.items():
+        for key, label in _rows(next(iter(results.values()))[task]).items():
             cells = [
-                percent(model[task][key], model[task][f"{key}_stderr"])
+                percent(model[task][key], model[task].get(f"{key}_stderr"))
                 for model in results.values()
             ]
             lines.append(f"| {task} | {label} | {' | '.join(cells)} |")
@@ -51,8 +54,20 @@ def render(
     return "\n".join(lines) + "\n"
 
 
+def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the labels of the keys to show: all tasks' own, and what this one's scorer adds."""
+    rows = dict(ROWS)
+    if cell["num_samples"] > cell["num_problems"] and cell["majority_accuracy"] is not None:
+        rows["majority_accuracy"] = "of problems: most answers right (cons@k)"
+    for key in cell:
+        if key not in rows and key not in _OTHER_KEYS and not key.endswith("_stderr"):
+            rows[key] = key.replace("_", " ")
+    return rows
+
+
 def percent(value: float | None, stderr: float | None, sign: str = "") -> str:
     """Returns "33.3 ± 2.7" for a share and its standard error, or a dash where it is undefined."""
     if value is None:
         return "–"
-    return f"{100 * value:{sign}.1f} ± {100 * (stderr or 0):.1f}"
+    error = "" if stderr is None else f" ± {100 * stderr:.1f}"
+    return f"{100 * value:{sign}.1f}{error}"

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from stages._contract.params import load_all, load_cell, read_sections, stage_names
 from stages._contract.places import metrics_of, out_of, params_of
+from stages.evaluate.task import read_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,8 +57,11 @@ def walk_at_run_time(node: ast.AST) -> Iterator[ast.AST]:
             yield from walk_at_run_time(child)
 
 
-def import_closure(file: Path) -> set[Path]:
-    """Returns the files of `stages` that the file imports, directly or not, itself included."""
+def import_closure(file: Path, *, packages: bool = True) -> set[Path]:
+    """Returns the files of `stages` that the file imports, directly or not, itself included.
+
+    Without `packages`, what a package's __init__ imports is left out, and the __init__ itself.
+    """
     found, waiting = set(), [file]
     while waiting:
         current = waiting.pop()
@@ -74,7 +78,11 @@ def import_closure(file: Path) -> set[Path]:
                 names = [node.value]  # imported by name
             for name in names:
                 if re.fullmatch(r"stages(\.\w+)+", name):
-                    waiting += [path for path in files_of(name) if path.is_file()]
+                    waiting += [
+                        path
+                        for path in files_of(name)
+                        if path.is_file() and (packages or path.name != "__init__.py")
+                    ]
     return found
 
 
@@ -115,6 +123,8 @@ def test_deps_are_the_imports_and_the_inputs(stage: Any) -> None:
     folder = ROOT / "stages" / name
     code = import_closure(folder / "params.py") | import_closure(folder / "stage.py")
     code |= set((ROOT / "stages" / "_contract").glob("[!_]*.py"))  # run.py imports the others
+    if name == "evaluate":
+        code |= scoring_code(inputs.task)
     covered = {
         path.relative_to(ROOT).as_posix()
         for path in (file for dep in deps if dep.startswith("stages/") for file in expand(dep))
@@ -127,6 +137,14 @@ def test_deps_are_the_imports_and_the_inputs(stage: Any) -> None:
     assert data <= deps
     image = SECTIONS[name].image
     assert others - data == {f"containers/{image}.lock.{kind}" for kind in ("txt", "yaml")}
+
+
+def scoring_code(task: Path) -> set[Path]:
+    """Returns what scores the task, but for what the task's file names with its sha256."""
+    config = read_task(ROOT / task)
+    module = config["process_results"].partition(".")[0]
+    code = import_closure((ROOT / task).parent / f"{module}.py", packages=False)
+    return code - {ROOT / path for path in config["metadata"].get("code", {})}
 
 
 def expand(dep: str) -> list[Path]:

@@ -1,86 +1,174 @@
-"""Scores responses and sums them up; `process_results` is what the task files name.
+"""What all scorers share, and the first of them: the response format that `grpo` rewards.
 
-A response counts as correct only if it is in the response format: the same check rewards it in
-`grpo`. All standard errors treat problems, not samples, as the independent units.
+A task file names a scorer's `process_results`; its module has it as `SCORER`. A response counts as
+correct only if the scorer finds an answer where the task asked for it. All standard errors treat
+problems, not samples, as the independent units.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
+from dataclasses import dataclass, field
 from math import sqrt
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from stages.filter.verify import is_correct, parse
+from stages.filter.verify import is_equal, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Row = dict[str, Any]
+Problem = dict[str, Any]
+Measures = dict[str, float | None]
+
+_OPEN, _CLOSE = "<think>", "</think>"
 
 
-@cache  # lm-eval scores each response, and so do the rows of samples.jsonl
-def score(response: str, gold: str) -> tuple[bool, bool]:
-    """Returns whether the response is in the format, and whether it is also right.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scorer:
+    """How a task reads responses and judges them.
 
-    Raises:
-        ValueError: the gold answer cannot be parsed.
+    `read` returns the answer in a response, or None if there is none. `judge` says of several
+    answers to a problem whether they are right; the problem is as `prepare` returns it, with what
+    the question's template and the judge need. `prepare` raises ValueError for one that nothing
+    can be scored against. `columns` are the problem's fields besides id, task, prompt and answer.
     """
-    return parse(response) is not None, is_correct(response, gold)
+
+    read: Callable[[str], str | None]
+    judge: Callable[[Sequence[str], Problem], list[bool]]
+    prepare: Callable[[Problem], Problem] = dict
+    columns: tuple[str, ...] = ()
+    has_reference: bool = True  # problems have an answer
+    has_votes: bool = True  # equal answers can be counted: R1's cons@k
+    keeps_answers: bool = True  # samples.jsonl has the answers beside the responses
+    # The columns that `judge` needs, if they are small enough to be kept beside the answers; None:
+    # only the problems' own file can be judged by.
+    kept: tuple[str, ...] | None = ()
+    measure: Callable[[Sequence[tuple[Problem, Row]]], Measures] | None = None
+    # lm-eval scores each response, and so do the rows of samples.jsonl.
+    _judged: dict[tuple[Any, ...], bool] = field(default_factory=dict, repr=False, compare=False)
+
+    def score(
+        self, responses: Sequence[str], problem: Problem
+    ) -> tuple[list[str | None], list[bool]]:
+        """Returns each response's answer, and whether it is right; without an answer it is not."""
+        answers = [self.read(text) for text in responses]
+        return answers, self.score_answers(answers, problem)
+
+    def score_answers(self, answers: Sequence[str | None], problem: Problem) -> list[bool]:
+        """Returns whether each answer is right; None is not."""
+        keys = [(problem.get("id"), problem.get("answer"), answer) for answer in answers]
+        new = {
+            key: answer
+            for key, answer in zip(keys, answers, strict=True)
+            if answer is not None and key not in self._judged
+        }
+        if new:
+            self._judged.update(zip(new, self.judge(list(new.values()), problem), strict=True))
+        return [self._judged.get(key, False) for key in keys]
+
+    def majority(self, answers: Sequence[str | None], problem: Problem) -> bool:
+        """Returns whether the most frequent answer is right (R1's cons@k).
+
+        Answers are compared as text; None has no vote; a tie goes to the answer that was given
+        first. False if nobody votes.
+        """
+        votes = Counter(answer for answer in answers if answer is not None)
+        if not votes:
+            return False
+        return self.score_answers([max(votes, key=votes.__getitem__)], problem)[0]
+
+    def process_results(
+        self, doc: Mapping[str, Any], results: Sequence[Sequence[str]]
+    ) -> dict[str, float]:
+        """Returns one problem's metrics for lm-eval, each in [0, 1].
+
+        Args:
+            doc: a row of the problems.
+            results: one list, of the problem's responses (the filter `take_first_k` makes it).
+        """
+        (responses,) = results
+        problem = self.prepare(dict(doc))
+        answers, correct = self.score(responses, problem)
+        metrics = {"accuracy": fmean(correct)}
+        if self.has_votes:
+            metrics["majority_accuracy"] = float(self.majority(answers, problem))
+        return {**metrics, "format_rate": fmean(answer is not None for answer in answers)}
+
+    def process_docs(self, dataset: Any) -> Any:
+        """Returns lm-eval's `datasets.Dataset` with each problem prepared."""
+        return dataset.map(self.prepare)
+
+    def summarise(self, samples: Sequence[Row], problems: Mapping[str, Problem]) -> Row:
+        """Returns the accuracies of one cell with their standard errors; None where undefined.
+
+        Args:
+            samples: one per problem, as samples.jsonl has them.
+            problems: by id, as `prepare` returns them.
+        """
+        majority = None
+        if self.has_votes:
+            majority = [self.majority(self.answers_of(row), problems[row["id"]]) for row in samples]
+        results: Row = summarise(samples, majority)
+        if self.measure is not None:
+            results |= self.measure([(problems[row["id"]], row) for row in samples])
+        return results
+
+    def answers_of(self, row: Row) -> Sequence[str | None]:
+        """Returns the answers of a row of samples.jsonl; None where there is none."""
+        if self.keeps_answers:
+            answers: list[str | None] = row["answers"]
+            return answers
+        return [self.read(text) for text in row["responses"]]
 
 
-def majority_is_correct(responses: Sequence[str], gold: str) -> bool:
-    """Returns whether the most frequent answer is right (R1's cons@k).
+def after_thought(text: str) -> str | None:
+    """Returns what a response says after its last closed think block, or None if one is open.
 
-    Answers are compared as text; those not in the format have no vote; a tie goes to the answer
-    that was given first. False if nobody votes.
+    Without any think tag it is the whole text: not all models think.
     """
-    votes = Counter(
-        parsed.answer.strip() for text in responses if (parsed := parse(text)) is not None
-    )
-    if not votes:
-        return False
-    winner = max(votes, key=votes.__getitem__)
-    return any(
-        score(text, gold)[1]
-        for text in responses
-        if (parsed := parse(text)) is not None and parsed.answer.strip() == winner
-    )
+    _, end, rest = text.rpartition(_CLOSE)
+    return rest if end else None if _OPEN in text else text
 
 
-def process_results(doc: Mapping[str, Any], results: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Returns one problem's metrics for lm-eval, each in [0, 1].
-
-    Args:
-        doc: a row of the problems, with `answer`.
-        results: one list, of the problem's responses (the filter `take_first_k` makes it).
-    """
-    (responses,) = results
-    scores = [score(text, doc["answer"]) for text in responses]
-    return {
-        "accuracy": fmean(correct for _, correct in scores),
-        "majority_accuracy": float(majority_is_correct(responses, doc["answer"])),
-        "format_rate": fmean(formatted for formatted, _ in scores),
-    }
+def _read(text: str) -> str | None:
+    response = parse(text)
+    return response.answer.strip() if response else None
 
 
-def summarise(rows: Sequence[Row], majority: Sequence[bool]) -> dict[str, float | int | None]:
+def _judge(answers: Sequence[str], problem: Problem) -> list[bool]:
+    return [is_equal(answer, problem["answer"]) for answer in answers]
+
+
+def _prepare(problem: Problem) -> Problem:
+    is_equal(problem["answer"], problem["answer"])
+    return problem
+
+
+SCORER = Scorer(read=_read, judge=_judge, prepare=_prepare, keeps_answers=False)
+process_results = SCORER.process_results
+
+
+def summarise(
+    rows: Sequence[Row], majority: Sequence[bool] | None
+) -> dict[str, float | int | None]:
     """Returns the accuracies of one cell with their standard errors; None where undefined.
 
     Args:
         rows: one per problem, with `formatted` and `correct` (a bool per sample) and `num_tokens`.
-        majority: for each row, whether its majority answer is right.
+        majority: for each row, whether its majority answer is right; None: answers have no votes.
     """
     accuracy = [fmean(row["correct"]) for row in rows]
     format_rate = [fmean(row["formatted"]) for row in rows]
+    votes = [float(value) for value in majority or ()]
     return {
         "num_problems": len(rows),
         "num_samples": sum(len(row["correct"]) for row in rows),
         "accuracy": fmean(accuracy),
         "accuracy_stderr": stderr(accuracy),
-        "majority_accuracy": fmean(majority),
-        "majority_accuracy_stderr": stderr([float(value) for value in majority]),
+        "majority_accuracy": fmean(votes) if votes else None,
+        "majority_accuracy_stderr": stderr(votes),
         "format_rate": fmean(format_rate),
         "format_rate_stderr": stderr(format_rate),
         "accuracy_given_format": ratio(accuracy, format_rate),

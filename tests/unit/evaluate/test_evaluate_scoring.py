@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.evaluate.tasks.scoring import (
-    majority_is_correct,
+    SCORER,
+    after_thought,
     process_results,
     ratio_stderr,
-    score,
     stderr,
     summarise,
 )
@@ -36,11 +36,32 @@ def _response(answer: str) -> str:
 )
 def test_score_needs_the_format(response: str, expected: tuple[bool, bool]) -> None:
     """A right number outside the format is not correct."""
-    assert score(response, "3") == expected
+    (answer,), (right,) = SCORER.score([response], {"answer": "3"})
+    assert (answer is not None, right) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("<think>so</think> 3", " 3"),
+        ("so</think> 3", " 3"),
+        ("<think>a</think> b <think>c</think> 3", " 3"),
+        ("3", "3"),
+        ("<think>so, 3", None),
+    ],
+)
+def test_what_follows_the_thought(text: str, rest: str | None) -> None:
+    """A thought that is never closed has no answer; who does not think answers at once."""
+    assert after_thought(text) == rest
 
 
 def test_majority_vote() -> None:
     """The most frequent formatted answer wins; a tie goes to the first; nobody voting is wrong."""
+
+    def majority_is_correct(responses: list[str], gold: str) -> bool:
+        problem = {"answer": gold}
+        return SCORER.majority(SCORER.score(responses, problem)[0], problem)
+
     three, four = _response("3"), _response("4")
     assert majority_is_correct([four, three, three], "3")
     assert not majority_is_correct([four, four, three], "3")

@@ -12,6 +12,7 @@ from lm_eval.api.model import LM
 from stages._contract.artifacts import write_jsonl
 from stages.evaluate.harness import ask, load_task
 from stages.evaluate.task import read_problems, read_task, system_prompt
+from stages.evaluate.tasks.scoring import SCORER
 
 Row = dict[str, Any]
 
@@ -23,6 +24,16 @@ SAMPLED = (
     .replace("repeats: 1 ", "repeats: 3 ")
     .replace("k: 1 ", "k: 3 ")
 )
+NUM_SAMPLES = {
+    "aime_2024": 64,
+    "aime_2025": 64,
+    "bbq": 1,
+    "gpqa_diamond": 64,
+    "gsm8k": 4,
+    "ifeval": 4,
+    "livecodebench": 8,
+    "math_500": 16,
+}
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -40,12 +51,22 @@ def _problem(name: str, question: str, answer: str, system: str | None = "Think.
 
 @pytest.mark.parametrize("path", sorted(TASKS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_tasks(path: Path) -> None:
-    """Each shipped file passes, is greedy, and carries a version."""
+    """Each shipped file passes, and is greedy or has R1's protocol (arXiv:2501.12948, D.1)."""
     config = read_task(path)
     assert config["task"] == path.stem
-    assert config["generation_kwargs"]["do_sample"] is False
-    assert config["repeats"] == 1
     assert config["metadata"]["version"] == 1.0
+    if path.stem in ("arithmetic", "larger_sums"):
+        assert config["generation_kwargs"]["do_sample"] is False
+        assert config["repeats"] == 1
+    else:
+        assert config["repeats"] == NUM_SAMPLES[path.stem]
+        assert config["generation_kwargs"] == {
+            "do_sample": True,
+            "temperature": 0.6,
+            "top_p": 0.95,
+            "max_gen_toks": 32768,
+            "until": [],
+        }
 
 
 def test_sampled_task(tmp_path: Path) -> None:
@@ -74,7 +95,11 @@ def test_sampled_task(tmp_path: Path) -> None:
         ("repeats: 1", "repeats: 4", "repeats is 4 with do_sample False"),
         ("repeats: 1", "repeats: 0", "repeats is 0"),
         ("k: 1 ", "k: 2 ", "filter_list must be .*'k': 1.*, not .*'k': 2"),
-        ("scoring.process_results", "scoring.score", "process_results must be 'scoring.process_re"),
+        (
+            "scoring.process_results",
+            "scoring.score",
+            "process_results must be one of scoring, boxed",
+        ),
         ("version: 1.0", "author: me", "metadata.version is missing"),
         ("metric_list:", "metric_list: [", "is not valid YAML"),
     ],
@@ -101,7 +126,7 @@ def test_wrong_problems(tmp_path: Path, change: dict[str, Any], message: str) ->
     path = tmp_path / "x.jsonl"
     write_jsonl(path, [_problem("a", "1 + 1", "2"), {**_problem("b", "1 + 2", "3"), **change}])
     with pytest.raises(ValueError, match=message):
-        read_problems(path)
+        read_problems(path, SCORER)
 
 
 def test_no_problems(tmp_path: Path) -> None:
@@ -109,7 +134,7 @@ def test_no_problems(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_text("")
     with pytest.raises(ValueError, match=r"x.jsonl"):
-        read_problems(path)
+        read_problems(path, SCORER)
 
 
 def test_system_prompt() -> None:
@@ -160,7 +185,7 @@ def test_lm_eval_asks_what_the_problems_say(tmp_path: Path) -> None:
     write_jsonl(path, rows)
     right, wrong = (f"<think>x</think><answer>{x}</answer>" for x in ("2", "5"))
     model = Scripted([wrong, wrong, "?", right, right, wrong])
-    task = load_task(read_task(_write(tmp_path, SAMPLED)), path, tmp_path / "cache")
+    task = load_task(read_task(_write(tmp_path, SAMPLED)), SCORER, path, tmp_path / "cache")
     evaluated = ask(model, task, system_prompt(rows), [0, 1])
     asked = [json.loads(text) for text, _ in model.asked]
     assert asked == [rows[index]["prompt"] for index in (0, 0, 0, 1, 1, 1)]

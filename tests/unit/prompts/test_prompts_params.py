@@ -75,6 +75,10 @@ def test_counts(make: Any) -> None:
 def test_fields(make: Any) -> None:
     with pytest.raises(ValueError, match="must name a field"):
         make(question_field="")
+    assert make(question_field=["context", "question"]).num_rl == 1
+    for fields in ([], ["context", ""]):
+        with pytest.raises(ValueError, match="must name a field"):
+            make(question_field=fields)
     with pytest.raises(ValueError, match="answer_after must be a marker"):
         make(answer_after="")
     with pytest.raises(ValueError, match="max_invalid must be >= 0"):
@@ -82,15 +86,14 @@ def test_fields(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [jsonl, hub])
-def test_problems_without_an_answer_are_for_rewards_alone(make: Any) -> None:
+def test_problems_without_an_answer_are_no_training_problems(make: Any) -> None:
     rl_only = {"answer_field": None, "columns": ["tests"], "num_train": 0, "num_evaluate": 0}
     assert make(**rl_only).num_rl == 1
+    assert make(**(rl_only | {"num_evaluate": 3})).num_evaluate == 3
     with pytest.raises(ValueError, match="no reward could tell right from wrong"):
         make(**(rl_only | {"columns": []}))
-    with pytest.raises(ValueError, match="num_train is 2 and num_evaluate 0: filter and evaluate"):
+    with pytest.raises(ValueError, match="answer_field is null, but num_train is 2: filter compar"):
         make(**(rl_only | {"num_train": 2}))
-    with pytest.raises(ValueError, match="num_train is 0 and num_evaluate 3: filter and evaluate"):
-        make(**(rl_only | {"num_evaluate": 3}))
     with pytest.raises(ValueError, match=r"answer_after is '####', but answer_field is null"):
         make(**(rl_only | {"answer_after": "####"}))
     with pytest.raises(ValueError, match="must name a field"):

@@ -28,7 +28,7 @@ def inputs(tmp_path: Path) -> ReportInputs:
         folder.mkdir(parents=True)
         accuracy = sum(values) / 4
         results: dict[str, Any] = {"accuracy": accuracy, "accuracy_stderr": 0.1, "num_problems": 4}
-        results |= {"format_rate": 0.5, "format_rate_stderr": 0.2}
+        results |= {"format_rate": 0.5, "format_rate_stderr": 0.2, "num_samples": 4}
         given = None if model == "base" else accuracy
         results |= {"accuracy_given_format": given, "accuracy_given_format_stderr": given}
         write_json(folder / "results.json", results)
