@@ -49,6 +49,7 @@ def is_right(answer: str, gold: str) -> bool:
     """
     gold = gold.strip()
     reference = _parse_gold(gold)
+    answer = answer.replace("{,}", ",").replace(r"\!", "")  # how LaTeX separates thousands
     if not answer or len(answer) > MAX_ANSWER_LENGTH:
         return False
     if answer == gold:

@@ -31,42 +31,13 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("metadata", "private_test_cases", "public_test_cases", "starter_code")
 # LiveCodeBench puts such lines before each program: starter code names List without importing it.
-_IMPORTS = (
-    "\n".join(
-        f"from {name} import *"
-        for name in (
-            *(
-                "string",
-                "re",
-                "datetime",
-                "collections",
-                "heapq",
-                "bisect",
-                "copy",
-                "math",
-                "random",
-            ),
-            *("statistics", "itertools", "functools", "operator", "io", "sys", "json", "builtins"),
-            "typing",
-        )
-    )
-    + "\nimport "
-    + ", ".join(
-        (
-            *(
-                "string",
-                "re",
-                "datetime",
-                "collections",
-                "heapq",
-                "bisect",
-                "copy",
-                "math",
-                "random",
-            ),
-            *("statistics", "itertools", "functools", "operator", "io", "sys", "json"),
-        )
-    )
+_MODULES = [
+    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random"),
+    *("statistics", "itertools", "functools", "operator", "io", "sys", "json", "builtins"),
+    "typing",
+]
+_IMPORTS = "\n".join(
+    [*(f"from {name} import *" for name in _MODULES), f"import {', '.join(_MODULES)}"]
 )
 
 
@@ -85,8 +56,12 @@ def read(text: str) -> str | None:
 def judge(answers: Sequence[str], problem: Problem) -> list[bool]:
     """Returns whether each program passes all tests, several at once."""
     check_sandbox("python")
-    info = {"language": "python", "test_cases": read_tests(problem)}
-    completions = [f"```python\n{_IMPORTS}\n{answer}\n```" for answer in answers]
+    tests = read_tests(problem)
+    info = {"language": "python", "test_cases": tests}
+    # Before a function of that name, which may be one of the imports, comes the class's method.
+    names = {test["fn_name"] for test in tests if "fn_name" in test}
+    end = "".join(f"if 'Solution' in globals(): {name} = Solution().{name}\n" for name in names)
+    completions = [f"```python\n{_IMPORTS}\n{answer}\n{end}```" for answer in answers]
     rewards = code_reward(completions, verification_info=[info] * len(answers))
     return [reward == 1.0 for reward in rewards]
 
@@ -115,7 +90,8 @@ def read_tests(problem: Problem) -> list[dict[str, Any]]:
         ]
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"its tests are not LiveCodeBench's ({error!r})") from error
-    if not tests or (name is None and any(test["type"] == "function_call" for test in tests)):
+    is_name = isinstance(name, str) and name.isidentifier()
+    if not tests or (not is_name and any(test["type"] == "function_call" for test in tests)):
         raise ValueError("it has no tests, or tests of a function that metadata does not name")
     return tests
 
