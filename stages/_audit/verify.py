@@ -230,8 +230,8 @@ def _check_table(root: Path, folder: Path, params: ReportParams) -> Iterator[Cla
                 yield Claim(title, None, "not judged again: `dvc repro evaluate` does that")
                 problems = {}
             else:
-                problems = {row["id"]: scorer.prepare(_to_problem(row)) for row in rows}
-                wrong = [r["id"] for r in rows if not _is_scored_right(scorer, r, problems)]
+                problems = {row["id"]: scorer.prepare(to_problem(row)) for row in rows}
+                wrong = [r["id"] for r in rows if not is_scored_right(scorer, r, problems)]
                 yield Claim(title, f"scored wrongly: {', '.join(wrong)}" if wrong else None)
             results[model][task] = scorer.summarise(rows, problems)
             accuracies[task][model] = measure_accuracy(rows)
@@ -262,14 +262,15 @@ def _check_bands(
             yield Claim(f"{folder}/base.json: {task} is in its band", found)
 
 
-def _to_problem(row: Row) -> Row:
+def to_problem(row: Row) -> Row:
     """Returns the problem that a row of the samples in git is about."""
     prompt = [{"role": "user", "content": row["question"]}]
     columns = row.get("columns", {})
     return {"id": row["id"], "prompt": prompt, "answer": row["answer"], **columns}
 
 
-def _is_scored_right(scorer: Scorer, row: Row, problems: dict[str, Row]) -> bool:
+def is_scored_right(scorer: Scorer, row: Row, problems: dict[str, Row]) -> bool:
+    """Returns whether the row's answers, judged again, are right and wrong as it says."""
     answers = scorer.answers_of(row)
     formatted = [answer is not None for answer in answers]
     correct = scorer.score_answers(answers, problems[row["id"]])

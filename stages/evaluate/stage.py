@@ -40,7 +40,7 @@ def run(params: EvaluateParams, inputs: EvaluateInputs, out: Path, work: Path) -
     evaluated, num_tokens, facts = _ask(params, inputs, config, rows, shards, work / "datasets")
     problems = {row["id"]: scorer.prepare(row) for row in rows}
     samples = [
-        _make_sample(scorer, problem, evaluated.responses[name], num_tokens[name])
+        make_sample(scorer, problem, evaluated.responses[name], num_tokens[name])
         for name, problem in sorted(problems.items())
     ]
     results = scorer.summarise(samples, problems)
@@ -121,7 +121,8 @@ def _ask(
     return evaluated, model.num_tokens, facts
 
 
-def _make_sample(scorer: Scorer, problem: Row, responses: list[str], num_tokens: list[int]) -> Row:
+def make_sample(scorer: Scorer, problem: Row, responses: list[str], num_tokens: list[int]) -> Row:
+    """Returns a row of samples.jsonl."""
     answers, correct = scorer.score(responses, problem)
     # What lets anybody judge the answers again, as far as it is small.
     kept = {name: problem[name] for name in scorer.kept or ()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
@@ -18,7 +19,8 @@ from stages.evaluate.stage import fill, run
 from stages.generate.engine_params import EngineParams
 from tests.pipeline.tiny_model import answer, question, write_model
 
-TASK = Path(__file__).parents[2] / "stages/evaluate/tasks/arithmetic.yaml"
+TASKS = Path(__file__).parents[2] / "stages/evaluate/tasks"
+TASK = TASKS / "arithmetic.yaml"
 PARAMS = EvaluateParams(
     image="cpu",
     seed=0,
@@ -58,13 +60,22 @@ def _write_task(folder: Path, *, sampled: bool) -> Path:
     return path
 
 
+def _open_thoughts(folder: Path) -> None:
+    """Makes the model's chat template end prompts with an open think tag, as R1-Distill's does."""
+    path = folder / "chat_template.jinja"
+    text = path.read_text()
+    assert text.count("assistant\n") == 1
+    path.write_text(text.replace("assistant\n", "assistant\n<think>"))
+
+
 Job = tuple[Path, Path, list[dict[str, Any]], list[int]]
 
 
-def _run(cpu: int, model: Path, jobs: list[Job]) -> None:
+def _run(cpu: int, models: Path, jobs: list[Job]) -> None:
     """Runs the stage once per job (folder, task, problems, halves done before), on one CPU.
 
-    If both halves were done before, it runs without a model.
+    If both halves were done before, it runs without a model. The model's template opens thoughts
+    in folders whose name says so.
     """
     os.sched_setaffinity(0, {cpu})
     for folder, task, rows, halves in jobs:
@@ -73,6 +84,7 @@ def _run(cpu: int, model: Path, jobs: list[Job]) -> None:
             path.mkdir(parents=True)
         problems = folder / "problems.jsonl"
         write_jsonl(problems, rows)
+        model = models / ("opens" if "opens" in folder.name else "model")
         inputs = EvaluateInputs(model=model, task=task, problems=problems)
         for index in halves:
             fill(PARAMS, inputs, work, index, 2)
@@ -91,6 +103,8 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own seeds and not from the engine's random numbers.
     """
     write_model(tmp_path / "model")
+    shutil.copytree(tmp_path / "model", tmp_path / "opens")
+    _open_thoughts(tmp_path / "opens")
     rows = [
         {
             "id": f"p{number}",
@@ -102,16 +116,21 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     greedy = _write_task(tmp_path / "greedy_task", sampled=False)
     sampled = _write_task(tmp_path / "sampled_task", sampled=True)
+    boxed = tmp_path / "gsm8k.yaml"
+    text = (TASKS / "gsm8k.yaml").read_text()
+    boxed.write_text(text.replace("max_gen_toks: 32768", "max_gen_toks: 16"))
     jobs = [
         [
             (tmp_path / "sampled", sampled, rows, []),
             (tmp_path / "greedy", greedy, rows, []),
             (tmp_path / "goes on", sampled, rows, [1]),
+            (tmp_path / "boxed opens", boxed, rows, []),
         ],
         [
             (tmp_path / "again", sampled, rows[::-1], []),
             (tmp_path / "part", sampled, rows[1::2], []),
             (tmp_path / "halves", sampled, rows, [1, 0]),
+            (tmp_path / "opens", sampled, rows, [1, 0]),
         ],
     ]
     # lm-eval sorts by text: in `sampled`, the problems of `part` (answer 2) come after all others.
@@ -119,7 +138,7 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     with ProcessPoolExecutor(len(jobs), get_context("spawn")) as pool:
         for future in [
-            pool.submit(_run, cpu, tmp_path / "model", part)
+            pool.submit(_run, cpu, tmp_path, part)
             for cpu, part in zip((cpus[0], cpus[-1]), jobs, strict=True)
         ]:
             future.result()
@@ -146,6 +165,21 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for again in ("again", "goes on", "halves"):
             assert (tmp_path / again / "out" / name).read_bytes() == (out / name).read_bytes()
     assert read_jsonl(tmp_path / "part/out/samples.jsonl") == samples[1::2]
+    _check_opened(tmp_path)
+
+
+def _check_opened(tmp_path: Path) -> None:
+    """What the template opened is there again, or no response would be in the format."""
+    responses = [row["responses"] for row in read_jsonl(tmp_path / "opens/out/samples.jsonl")]
+    assert all(text.count("<think>") == 1 for texts in responses for text in texts)
+    results = json.loads((tmp_path / "opens/out/results.json").read_text())
+    assert results["format_rate"] > 0.5
+    # The model never writes a box: R1's protocol finds no answer, after the thought or before.
+    rows = read_jsonl(tmp_path / "boxed opens/out/samples.jsonl")
+    assert [row["answers"] for row in rows] == [[None] * 4] * NUM_PROBLEMS
+    results = json.loads((tmp_path / "boxed opens/out/results.json").read_text())
+    assert results["num_samples"] == 4 * NUM_PROBLEMS
+    assert results["format_rate"] == results["majority_accuracy"] == 0.0
 
 
 def _trace(think: str, final: str) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from stages._audit.verify import is_scored_right, to_problem
 from stages._contract.artifacts import read_jsonl, sha256_file, write_jsonl
 from stages._contract.params import load, read_strictly
 from stages.evaluate.band import check_band, is_model
 from stages.evaluate.harness import ask, load_task, read_conversations
+from stages.evaluate.stage import make_sample
 from stages.evaluate.task import load_scorer, read_problems, read_task
 from stages.prompts.params import HubSource, JsonlSource, Source
 from stages.prompts.sources import read_source
@@ -200,6 +202,25 @@ def test_what_models_are_asked(tmp_path: Path) -> None:
         found[name] = {"config": resolved, "asked": conversation}
     golden = ROOT / "tests/golden/evaluate/protocol.json"
     assert found == json.loads(golden.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["bbq", "gpqa_diamond", "gsm8k", "ifeval"])
+def test_answers_are_judged_again_from_git(name: str, tmp_path: Path) -> None:
+    """What `report` copies is enough for `verify`, which sees a score that is another one."""
+    scorer = load_scorer(read_task(TASKS / f"{name}.yaml"))
+    (row,) = _make_problems(name, tmp_path)
+    problem = scorer.prepare(row)
+    right = RIGHT[name]
+    if name == "gpqa_diamond":
+        right = right.replace("Answer: A", f"Answer: {problem['letter']}")
+    sample = make_sample(scorer, problem, [right, "<think>"], [5, 1])
+    assert sample.pop("responses") == [right, "<think>"]
+    sample |= {"question": row["prompt"][-1]["content"], "answer": row["answer"]}
+    problems = {row["id"]: scorer.prepare(to_problem(sample))}
+    assert sample["correct"] == [True, False]
+    assert is_scored_right(scorer, sample, problems)
+    assert not is_scored_right(scorer, sample | {"correct": [True, True]}, problems)
+    assert not is_scored_right(scorer, sample | {"correct": [False, False]}, problems)
 
 
 def test_bands() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
@@ -92,6 +93,25 @@ def test_metrics_and_files(inputs: ReportInputs, out: Path) -> None:
     assert "| sums | right | 0.0 ± 10.0 | 50.0 ± 10.0 | 75.0 ± 10.0 |\n" in page
     assert "| sums | right, of those in the format | – | 50.0 ± 50.0 | 75.0 ± 75.0 |\n" in page
     assert "| sums | grpo - sft: +25.0 ± 25.0 | -24.0 to +74.0 | 1 / 0 |\n" in page
+
+
+def test_answers_stand_for_long_responses(inputs: ReportInputs, out: Path) -> None:
+    """With answers and a scorer's own result: no thoughts in git, and one more line."""
+    for folder in inputs.evaluations:
+        path = folder / "sums" / "samples.jsonl"
+        answers = {"answers": ["1", "2"], "columns": {}, "responses": ["long", "longer"]}
+        write_jsonl(path, [row | answers for row in read_jsonl(path)])
+        path = folder / "sums" / "results.json"
+        more = {"num_samples": 8, "majority_accuracy": 0.25, "majority_accuracy_stderr": 0.25}
+        write_json(path, json.loads(path.read_text()) | more | {"bias_score": -0.125})
+    run(PARAMS, inputs, out, out)
+    (row, *_) = read_jsonl(out / "samples" / "sft" / "sums.jsonl")
+    assert row["answers"] == ["1", "2"]
+    assert "responses" not in row
+    page = (out / "results.md").read_text(encoding="utf-8")
+    votes = "| 25.0 ± 25.0 " * 3
+    assert f"| sums | of problems: most answers right (cons@k) {votes}|\n" in page
+    assert f"| sums | bias score {'| -12.5 ' * 3}|\n" in page
 
 
 def test_response_to_no_problem_is_named(inputs: ReportInputs, out: Path) -> None:
