@@ -135,6 +135,7 @@ class GrpoParams:
     epsilon_high: float | None
     num_iterations: int
     steps_per_generation: int | None
+    max_num_gen_batches: int | None
     sync_ref_model: bool
     ref_model_sync_steps: int
     ref_model_mixup_alpha: float
@@ -188,6 +189,7 @@ class GrpoParams:
                 raise ValueError(f"grpo.{key} must be in (0, 1], not {getattr(self, key)}")
         self._check_clip_and_reference()
         self._check_vllm_correction()
+        self._check_dynamic_sampling()
         if self.save_steps is not None and self.save_steps < 1:
             raise ValueError(
                 f"grpo.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
@@ -249,6 +251,27 @@ class GrpoParams:
             raise ValueError(
                 "grpo.sync_ref_model is true and beta is 0: there is no reference model then; set "
                 "one of them otherwise"
+            )
+
+    def _check_dynamic_sampling(self) -> None:
+        if self.max_num_gen_batches is None:
+            return
+        if self.max_num_gen_batches < 2:  # noqa: PLR2004 - the first, and one more
+            raise ValueError(
+                f"grpo.max_num_gen_batches must be >= 2, or null for no dynamic sampling, not "
+                f"{self.max_num_gen_batches}: the first batch counts"
+            )
+        if self.scale_rewards == "batch":
+            raise ValueError(
+                "grpo.max_num_gen_batches needs scale_rewards group or none: a batch's standard "
+                "deviation is not that of the groups which are kept of several"
+            )
+        part = self.generation_batch_size // self.num_processes
+        if part % self.num_generations:
+            raise ValueError(
+                f"grpo.max_num_gen_batches needs whole groups in each process: num_generations "
+                f"({self.num_generations}) must divide per_device_train_batch_size x "
+                f"steps_per_generation (null: x gradient_accumulation_steps), which is {part}"
             )
 
     def _check_vllm_correction(self) -> None:

@@ -16,7 +16,9 @@ from trl import GRPOConfig, GRPOTrainer
 from stages._contract import manifest
 from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages.grpo import rewards
+from stages.grpo.order import OrderKeeper
 from stages.grpo.reference import ReferenceKeeper
+from stages.grpo.resample import draw, fill, find_informative
 from stages.grpo.rewards.completions import read_prefix, show_prefix
 from stages.grpo.rewards.limit import check_columns, limit_unscorable
 from stages.grpo.rewards.verifier import configure
@@ -38,6 +40,11 @@ COLUMNS = {
     "truncated_rate": "completions/clipped_ratio",
     "zero_std_rate": "frac_reward_zero_std",
 }
+# With dynamic sampling.
+RESAMPLING = {
+    "resampled_rate": "dynamic_sampling/resampled",
+    "unfilled_rate": "dynamic_sampling/unfilled",
+}
 
 
 _REWARDS_FOLDER = Path(rewards.__file__).parent
@@ -52,6 +59,13 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     witness: Witness
     think_prefix: str
     reference: ReferenceKeeper | None = None
+    max_num_gen_batches: int | None = None
+    sampler: Any
+    _scores: torch.Tensor
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Any:
+        self.sampler = super()._get_train_sampler(dataset)
+        return self.sampler
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:  # noqa: FBT001, FBT002
         """Saves a checkpoint's model, as TRL does, and the reference if it changes."""
@@ -67,12 +81,46 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
         scores = super()._calculate_rewards(inputs, shown, completions, completion_ids_list)
         self.witness.add("rollouts", [prompts, completion_ids_list])
         self.witness.add("rewards", scores)
+        self._scores = scores
         return scores
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.max_num_gen_batches is not None:
+            output = self._fill(output, self.max_num_gen_batches)
         self.witness.add("advantages", output["advantages"])
         return output
+
+    def _fill(self, first: dict[str, Any], max_num_gen_batches: int) -> dict[str, Any]:
+        filled = fill(
+            first,
+            self._find_informative(),
+            self._sample_more,
+            max_num_gen_batches=max_num_gen_batches,
+            num_generations=self.num_generations,
+            rank=self.accelerator.process_index,
+            pad_token_id=self._tokenizer.pad_token_id,
+        )
+        if filled.resampled > 0:
+            tokens = filled.output["completion_mask"].sum()
+            filled.output["num_items_in_batch"] = self.accelerator.gather(tokens).sum()
+        self._metrics["train"]["dynamic_sampling/resampled"].append(filled.resampled)
+        self._metrics["train"]["dynamic_sampling/unfilled"].append(filled.unfilled)
+        return filled.output
+
+    def _sample_more(self, batch: int, num: int) -> tuple[dict[str, Any], torch.Tensor]:
+        """Returns a batch of `num` groups per process, and which of all processes' differ."""
+        rank, num_processes = self.accelerator.process_index, self.accelerator.num_processes
+        # Not TRL's count of passes, which begins anew when a run goes on.
+        now = self.state.global_step, self._step % self.args.gradient_accumulation_steps, batch
+        drawn = draw(len(self.train_dataset), num * num_processes, self.args.seed, *now)
+        rows = [self.train_dataset[i] for i in drawn[rank * num : (rank + 1) * num]]
+        inputs = [dict(row) for row in rows for _ in range(self.num_generations)]
+        return super()._generate_and_score_completions(inputs), self._find_informative()
+
+    def _find_informative(self) -> torch.Tensor:
+        found = find_informative(self._scores, self.reward_weights, self.num_generations)
+        return found.view(self.accelerator.num_processes, -1)
 
 
 def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
@@ -142,6 +190,8 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
     if params.sync_ref_model:
         trainer.reference = ReferenceKeeper(trainer.ref_model)
         trainer.add_callback(trainer.reference)
+    trainer.add_callback(OrderKeeper(trainer))
+    trainer.max_num_gen_batches = params.max_num_gen_batches
     trainer.witness = Witness(work / manifest.STEPS)
     train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)
@@ -184,6 +234,8 @@ def name_columns(params: GrpoParams) -> dict[str, str]:
     columns = dict(COLUMNS)
     for name in sorted(params.rewards):
         columns |= {name: f"rewards/{name}/mean", f"unscorable/{name}": f"unscorable/{name}"}
+    if params.max_num_gen_batches is not None:
+        columns |= RESAMPLING
     # TRL measures the divergence from the first model only if it is part of the loss.
     return columns | ({"kl": "kl"} if params.beta > 0 else {})
 
@@ -209,5 +261,6 @@ def _measure(log: list[dict[str, Any]], num_prompts: int, params: GrpoParams) ->
         "num_steps": params.max_steps,
         "num_completions": num_batches * params.generation_batch_size,
         "unscorable_rate": max(share for share in shares if share is not None),
+        **{name: mean(name, log) for name in RESAMPLING if params.max_num_gen_batches},
         **{name: value for name, value in finals.items() if value is not None},
     }

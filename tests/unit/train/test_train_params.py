@@ -61,6 +61,26 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
             },
             "token_truncate has nothing to truncate at: set .*clip_max, such as 3.0, or",
         ),
+        (
+            "grpo",
+            {"max_num_gen_batches": 1},
+            "must be >= 2, or null for no dynamic sampling, not 1",
+        ),
+        (
+            "grpo",
+            {"max_num_gen_batches": 2, "scale_rewards": "batch"},
+            "max_num_gen_batches needs scale_rewards group or none",
+        ),
+        (
+            "grpo",
+            {
+                "max_num_gen_batches": 2,
+                "distributed": "ddp",
+                "num_processes": 2,
+                "num_generations": 64,
+            },
+            r"whole groups in each process: num_generations \(64\) must divide .* which is 32",
+        ),
         ("grpo", {"ref_model_mixup_alpha": 0.0}, r"mixup_alpha must be in \(0, 1\], not 0.0: 1.0"),
         ("grpo", {"sync_ref_model": True, "beta": 0.0}, "there is no reference model then"),
         ("grpo", {"beta": -0.1}, "grpo.beta must be >= 0, not -0.1"),
