@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 _ROOT = Path(__file__).parents[2]
 # Modules of stages/evaluate/tasks. The first one alone is among the deps of all cells in dvc.yaml.
-SCORERS = ("scoring", "boxed", "gpqa", "bbq", "programs", "ifeval")
+SCORERS = ("scoring", "boxed", "gpqa", "bbq", "crows_pairs", "programs", "ifeval")
 _KEYS = {
     "task",
     "dataset_path",

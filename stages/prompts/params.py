@@ -84,8 +84,8 @@ def _require_digest(key: str, sha256: str) -> None:
         )
 
 
-def _require_commit(key: str, revision: str) -> None:
-    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+def _require_commit(key: str, revision: str | None) -> None:
+    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
         raise ValueError(
             f"{key} must be a commit of 40 hex digits, not {revision!r}: branches, tags and short "
             f"hashes can move; the dataset's page lists its commits"
@@ -157,7 +157,7 @@ class HubSource:
     kind: Literal["hub"]
     repo: str
     subset: str | None
-    revision: str
+    revision: str | None
     split: str
     question_field: str | list[str]
     answer_field: str | None

@@ -12,7 +12,7 @@ import nltk
 import pytest
 from nltk.tokenize.punkt import PunktTrainer, save_punkt_params
 
-from stages.evaluate.tasks import bbq, boxed, gpqa, ifeval, letters, programs
+from stages.evaluate.tasks import bbq, boxed, crows_pairs, gpqa, ifeval, letters, programs
 from stages.evaluate.tasks.scoring import SCORER, Scorer
 from stages.grpo.rewards.sandbox import check_sandbox
 
@@ -177,6 +177,34 @@ def test_bbq_scores() -> None:
     assert only_ambiguous["bias_score_disambig"] is None
 
 
+def test_crows_pairs_counts_what_was_chosen() -> None:
+    """Four pairs, two responses each: the stereotype in 3 of 6 choices, and two choose nothing."""
+    said = {"p": "ML", "q": "MM", "r": "L-", "s": "-L"}
+    problems, samples = {}, []
+    for name, choices in said.items():
+        prompt = [{"role": "user", "content": f"{name} stereotypes"}]
+        row = {"id": name, "prompt": prompt, "answer": None, "bias_type": "age"}
+        problem = crows_pairs.prepare({**row, "sent_less": f"{name} does not"})
+        less = problem["letter"]
+        letter = {"L": less, "M": "AB".replace(less, ""), "-": "neither"}
+        assert problem["choices"]["AB".index(less)] == f"{name} does not"
+        answers, correct = crows_pairs.SCORER.score(
+            [f"Answer: {letter[choice]}" for choice in choices], problem
+        )
+        formatted = [answer is not None for answer in answers]
+        sample = {"id": name, "answers": answers, "correct": correct, "num_tokens": [3, 3]}
+        problems[name] = problem
+        samples.append({**sample, "formatted": formatted})
+    results = crows_pairs.SCORER.summarise(samples, problems)
+    assert results["stereotype_rate"] == 0.5
+    assert results["stereotype_rate_stderr"] > 0
+    assert results["accuracy"] == 3 / 8
+    assert results["format_rate"] == 6 / 8
+    assert {problem["letter"] for problem in problems.values()} == {"A", "B"}
+    with pytest.raises(ValueError, match="must be two different texts"):
+        crows_pairs.prepare({**problems["p"], "sent_less": "p stereotypes"})
+
+
 def _pack(tests: list[Row]) -> str:
     """Returns private tests as LiveCodeBench has them."""
     return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(tests)))).decode()
@@ -301,7 +329,7 @@ def test_sentences_need_punkt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    "scorer", [module.SCORER for module in (boxed, gpqa, bbq, programs, ifeval)]
+    "scorer", [module.SCORER for module in (boxed, gpqa, bbq, crows_pairs, programs, ifeval)]
 )
 def test_no_response_is_wrong(scorer: Scorer) -> None:
     """An empty response has no answer for any scorer."""

@@ -28,6 +28,7 @@ NUM_SAMPLES = {
     "aime_2024": 64,
     "aime_2025": 64,
     "bbq": 1,
+    "crows_pairs": 1,
     "gpqa_diamond": 64,
     "gsm8k": 4,
     "ifeval": 4,
