@@ -177,11 +177,15 @@ def test_other_code_is_an_error(tmp_path: Path) -> None:
         read_task(path)
 
 
-@pytest.mark.parametrize("name", PROTOCOL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.sandbox] if name == "livecodebench" else [])
+        for name in PROTOCOL
+    ],
+)
 def test_a_right_and_a_wrong_response(name: str, tmp_path: Path) -> None:
     """From the data set's row to lm-eval's metrics: prompt, problem, score and summary."""
-    if name == "livecodebench":
-        pytest.importorskip("stages.grpo.rewards.sandbox").check_sandbox("python")
     config = read_task(TASKS / f"{name}.yaml")
     scorer, num = load_scorer(config), config["repeats"]
     _make_problems(name, tmp_path)

@@ -14,7 +14,6 @@ from nltk.tokenize.punkt import PunktTrainer, save_punkt_params
 
 from stages.evaluate.tasks import bbq, boxed, crows_pairs, gpqa, ifeval, letters, programs
 from stages.evaluate.tasks.scoring import SCORER, Scorer
-from stages.grpo.rewards.sandbox import check_sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -225,7 +224,6 @@ def _program(private: str, *, name: str | None = None) -> Row:
 @pytest.mark.sandbox
 def test_programs_pass_all_tests_or_none() -> None:
     """Public and private tests, from stdin and of a method; imports that LiveCodeBench adds."""
-    check_sandbox("python")
     stdin = _program(_pack([{"input": "5 5\n", "output": "10", "testtype": "stdin"}]))
     adds = "```python\nprint(sum(map(int, input().split())))\n```"
     guesses = "```python\nprint(3)\n```"
