@@ -120,6 +120,7 @@ class GrpoParams:
     model: str
     prompts: str
     rewards: dict[str, float]
+    reward_models: dict[str, float]
     reward_args: RewardArgs
     max_unscorable_rate: float
     num_generations: int
@@ -201,13 +202,27 @@ class GrpoParams:
                 near = get_close_matches(name, REWARDS, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(REWARDS)}"
                 raise ValueError(f"grpo.rewards: there is no {name!r}: {hint}")
-        if sum(abs(weight) for weight in self.rewards.values()) == 0:
+        weights = [*self.rewards.values(), *self.reward_models.values()]
+        if sum(abs(weight) for weight in weights) == 0:
             raise ValueError("grpo.rewards must give at least one reward a weight other than 0")
+        self._check_reward_models()
         if not 0 <= self.max_unscorable_rate <= 1:
             raise ValueError(
                 f"grpo.max_unscorable_rate must be in [0, 1], not {self.max_unscorable_rate}: it "
                 f"is a share of completions"
             )
+
+    def _check_reward_models(self) -> None:
+        for folder in self.reward_models:
+            remedy = "the folder of a reward model, which the stage preference writes"
+            check_artifact("grpo.reward_models", folder, remedy)
+        names = [Path(folder).name for folder in self.reward_models]
+        for name in names:
+            if names.count(name) > 1 or name in REWARDS:
+                raise ValueError(
+                    f"grpo.reward_models: {name!r} is the last part of two folders or a reward's "
+                    f"name, and TRL's curves are named so: use another folder"
+                )
 
     def _check_group(self) -> None:
         for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
@@ -306,9 +321,14 @@ class GrpoInputs:
 
     model: Path
     prompts: Path
+    reward_models: list[Path]
 
 
 def inputs(params: GrpoParams, cell: Cell) -> GrpoInputs:
     """Returns the input paths."""
     del cell
-    return GrpoInputs(model=Path(params.model), prompts=Path(params.prompts))
+    return GrpoInputs(
+        model=Path(params.model),
+        prompts=Path(params.prompts),
+        reward_models=[Path(folder) for folder in sorted(params.reward_models)],
+    )

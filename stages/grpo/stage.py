@@ -19,6 +19,7 @@ from stages.grpo import rewards
 from stages.grpo.order import OrderKeeper
 from stages.grpo.reference import ReferenceKeeper
 from stages.grpo.resample import draw, fill, find_informative
+from stages.grpo.reward_models import check_reward_models, check_template, leave_to_rules
 from stages.grpo.rewards.completions import read_prefix, show_prefix
 from stages.grpo.rewards.limit import check_columns, limit_unscorable
 from stages.grpo.rewards.verifier import configure
@@ -59,6 +60,7 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     witness: Witness
     think_prefix: str
     reference: ReferenceKeeper | None = None
+    num_reward_models: int = 0
     max_num_gen_batches: int | None = None
     sampler: Any
     _scores: torch.Tensor
@@ -79,6 +81,8 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     ) -> torch.Tensor:
         shown = show_prefix(prompts, self.think_prefix)
         scores = super()._calculate_rewards(inputs, shown, completions, completion_ids_list)
+        if self.num_reward_models:
+            scores = leave_to_rules(scores, inputs, self.num_reward_models)
         self.witness.add("rollouts", [prompts, completion_ids_list])
         self.witness.add("rewards", scores)
         self._scores = scores
@@ -128,7 +132,11 @@ def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
     return {
         **trainer_kwargs(params, work),
         "max_steps": params.max_steps,
-        "reward_weights": [params.rewards[name] for name in sorted(params.rewards)],
+        "use_liger_kernel": params.use_liger_kernel,
+        "reward_weights": [
+            *(params.rewards[name] for name in sorted(params.rewards)),
+            *(params.reward_models[folder] for folder in sorted(params.reward_models)),
+        ],
         "num_generations": params.num_generations,
         "max_completion_length": params.max_completion_length,
         "temperature": params.temperature,
@@ -176,17 +184,22 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
         server = {"vllm_server_base_url": _find_server()}
     rows = read_jsonl(inputs.prompts)
     functions = choose_rewards(params, rows)
+    if inputs.reward_models:
+        check_reward_models(inputs.reward_models, rows)
     manifest.note(
         generator="vllm" if params.use_vllm else "transformers",
         rewards={"version": rewards.VERSION, "code_sha256": sha256_tree(_REWARDS_FOLDER)},
     )
     trainer = WitnessedTrainer(
         model=str(inputs.model),
-        reward_funcs=functions,
+        reward_funcs=[*functions, *map(str, inputs.reward_models)],
         args=GRPOConfig(**to_trl(params, work), **server),
         train_dataset=Dataset.from_list(rows),
     )
     trainer.think_prefix = read_prefix(trainer.processing_class)
+    trainer.num_reward_models = len(inputs.reward_models)
+    if inputs.reward_models:
+        check_template(trainer.think_prefix)
     if params.sync_ref_model:
         trainer.reference = ReferenceKeeper(trainer.ref_model)
         trainer.add_callback(trainer.reference)
@@ -236,8 +249,15 @@ def name_columns(params: GrpoParams) -> dict[str, str]:
         columns |= {name: f"rewards/{name}/mean", f"unscorable/{name}": f"unscorable/{name}"}
     if params.max_num_gen_batches is not None:
         columns |= RESAMPLING
+    for model in _name_models(params):
+        columns |= {f"reward_model/{model}": f"rewards/{model}/mean"}
     # TRL measures the divergence from the first model only if it is part of the loss.
     return columns | ({"kl": "kl"} if params.beta > 0 else {})
+
+
+def _name_models(params: GrpoParams) -> list[str]:
+    """Returns TRL's names of the reward models: the last part of their folders."""
+    return [Path(folder).name for folder in sorted(params.reward_models)]
 
 
 def _measure(log: list[dict[str, Any]], num_prompts: int, params: GrpoParams) -> dict[str, Any]:
@@ -251,7 +271,8 @@ def _measure(log: list[dict[str, Any]], num_prompts: int, params: GrpoParams) ->
         return sum(values) / len(values) if values else None
 
     last = log[-max(1, len(log) // 4) :]
-    names = ["reward", *params.rewards, "completion_length", "entropy", "kl"]
+    models = [f"reward_model/{model}" for model in _name_models(params)]
+    names = ["reward", *params.rewards, *models, "completion_length", "entropy", "kl"]
     finals = {f"final_{name}": mean(name, last) for name in names}
     shares = [mean(f"unscorable/{name}", log) for name in params.rewards]
     num_passes = params.max_steps * params.gradient_accumulation_steps
@@ -260,7 +281,7 @@ def _measure(log: list[dict[str, Any]], num_prompts: int, params: GrpoParams) ->
         "num_prompts": num_prompts,
         "num_steps": params.max_steps,
         "num_completions": num_batches * params.generation_batch_size,
-        "unscorable_rate": max(share for share in shares if share is not None),
+        "unscorable_rate": max((share for share in shares if share is not None), default=0.0),
         **{name: mean(name, log) for name in RESAMPLING if params.max_num_gen_batches},
         **{name: value for name, value in finals.items() if value is not None},
     }

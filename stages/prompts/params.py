@@ -70,11 +70,6 @@ def _require_rewards_alone(source: JsonlSource | HubSource) -> None:
             f"prompts.sources.*.answer_after is {source.answer_after!r}, but answer_field is null: "
             f"set it to null, too"
         )
-    if source.num_train:
-        raise ValueError(
-            f"prompts.sources.*: answer_field is null, but num_train is {source.num_train}: filter "
-            f"compares answers; set it to 0, or name the answer's field"
-        )
 
 
 def _require_digest(key: str, sha256: str) -> None:

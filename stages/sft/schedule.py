@@ -1,4 +1,4 @@
-"""The learning rate's schedule, as both training stages read it. Standard library only."""
+"""The learning rate's schedule, as all training stages read it. Standard library only."""
 
 from __future__ import annotations
 

@@ -48,6 +48,7 @@ def to_trl(params: SftParams, work: Path) -> dict[str, Any]:
         "max_length": params.max_length,
         "packing": params.packing,
         "loss_type": params.loss_type,
+        "use_liger_kernel": params.use_liger_kernel,
         "completion_only_loss": True,
         "dataset_num_proc": params.dataset_num_proc,
     }

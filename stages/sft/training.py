@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
     from stages.grpo.params import GrpoParams
+    from stages.preference.params import PreferenceParams
     from stages.sft.params import SftParams
     from stages.sft.witness import Witness
+
+    Params = SftParams | GrpoParams | PreferenceParams
 
 # What comes with a model and training does not touch.
 TOKENIZER_FILES = (
@@ -40,8 +43,8 @@ TOKENIZER_FILES = (
 )
 
 
-def trainer_kwargs(params: SftParams | GrpoParams, work: Path) -> dict[str, Any]:
-    """Returns the arguments of transformers' `TrainingArguments` that both stages set alike.
+def trainer_kwargs(params: Params, work: Path) -> dict[str, Any]:
+    """Returns the arguments of transformers' `TrainingArguments` that all stages set alike.
 
     Nothing is reported to a service, and nothing but checkpoints in `work` is saved by the trainer.
     """
@@ -60,7 +63,6 @@ def trainer_kwargs(params: SftParams | GrpoParams, work: Path) -> dict[str, Any]
         "weight_decay": params.weight_decay,
         "max_grad_norm": params.max_grad_norm,
         "gradient_checkpointing": params.gradient_checkpointing,
-        "use_liger_kernel": params.use_liger_kernel,
         "optim": "adamw_torch_fused",
         "ddp_find_unused_parameters": False,
         "bf16": params.dtype == "bfloat16",
@@ -74,7 +76,7 @@ def trainer_kwargs(params: SftParams | GrpoParams, work: Path) -> dict[str, Any]
     }
 
 
-def train(trainer: Trainer, witness: Witness, params: SftParams | GrpoParams, work: Path) -> None:
+def train(trainer: Trainer, witness: Witness, params: Params, work: Path) -> None:
     """Trains to the end, from the last complete checkpoint in `work` if an earlier run left one."""
     seed_everything(params.seed, params.num_threads)
     checkpoints = work / "checkpoints"

@@ -20,6 +20,7 @@ RECIPE = ROOT / "recipes/r1-paper.yaml"
 # Where the classes of options are that the tables name.
 OPTIONS = {
     "GRPOConfig": "trl/trainer/grpo_config.py",
+    "RewardConfig": "trl/trainer/reward_config.py",
     "SFTConfig": "trl/trainer/sft_config.py",
     "SamplingParams": "vllm/sampling_params.py",
     "TrainingArguments": "transformers/training_args.py",
@@ -185,7 +186,7 @@ def test_published_values_of_both_trainings_are_on_the_page() -> None:
     for line in RECIPE.read_text(encoding="utf-8").splitlines():
         section = line.partition(":")[0] if re.match(r"\w+:", line) else section
         key = re.match(r"  (\w+): .*# .*R1, ", line)
-        if key and section in {"sft", "grpo"}:
+        if key and section in {"sft", "preference", "grpo"}:
             published.add(f"{section}.{key[1]}")
     assert len(published) > 20
     assert published - named == set()
