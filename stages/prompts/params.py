@@ -8,12 +8,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
+from stages.prompts.mixture import Mixture  # noqa: TC001 - as above
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 GYM_COLUMN = "reasoning_gym"
 # What rows, later stages and TRL's rewards call something else.
@@ -24,18 +28,9 @@ _TAKEN = (
 
 
 def _require_counts(source: Source) -> None:
-    counts = {
-        "num_train": source.num_train,
-        "num_rl": source.num_rl,
-        "num_evaluate": source.num_evaluate,
-    }
-    for key, value in counts.items():
-        if value < 0:
-            raise ValueError(f"prompts.sources.*.{key} must be >= 0, not {value}")
-    if not any(counts.values()):
-        raise ValueError(
-            "prompts.sources.*: num_train, num_rl and num_evaluate are all 0: remove the source"
-        )
+    for key in ("num_train", "num_rl", "num_evaluate"):
+        if getattr(source, key) < 0:
+            raise ValueError(f"prompts.sources.*.{key} must be >= 0, not {getattr(source, key)}")
 
 
 def question_fields(source: JsonlSource | HubSource) -> list[str]:
@@ -45,8 +40,10 @@ def question_fields(source: JsonlSource | HubSource) -> list[str]:
 
 
 def _require_fields(source: JsonlSource | HubSource) -> None:
-    if not all(question_fields(source)) or source.answer_field == "":
-        raise ValueError("prompts.sources.*: question_field and answer_field must name a field")
+    if not all(question_fields(source)) or "" in (source.answer_field, source.solution_field):
+        raise ValueError(
+            "prompts.sources.*: question_field, answer_field and solution_field must name a field"
+        )
     if source.answer_field is None:
         _require_rewards_alone(source)
     if source.answer_after == "":
@@ -103,12 +100,6 @@ class ReasoningGymSource:
     def __post_init__(self) -> None:
         """Checks the counts. Raises ValueError naming the key."""
         _require_counts(self)
-        num_asked = self.num_train + self.num_rl + self.num_evaluate
-        if self.num_draws < num_asked:
-            raise ValueError(
-                f"prompts.sources.*.num_draws must be at least the {num_asked} problems that are "
-                f"asked for, not {self.num_draws}; more, since repeated draws are dropped"
-            )
         if self.columns not in ([], [GYM_COLUMN]):
             raise ValueError(
                 f"prompts.sources.*.columns must be [] or [{GYM_COLUMN}] for a source of kind "
@@ -132,6 +123,7 @@ class JsonlSource:
     question_field: str | list[str]
     answer_field: str | None
     answer_after: str | None
+    solution_field: str | None
     columns: list[str]
     max_invalid: int
     num_train: int
@@ -157,6 +149,7 @@ class HubSource:
     question_field: str | list[str]
     answer_field: str | None
     answer_after: str | None
+    solution_field: str | None
     columns: list[str]
     max_invalid: int
     num_train: int
@@ -256,17 +249,104 @@ class BoilerplateParams:
             raise ValueError(f"{key}.num_rows must be >= 1, not {self.num_rows}")
 
 
+def _require_evaluation_fields(source: JsonlEvaluation | HubEvaluation) -> None:
+    key = "prompts.decontamination.against.*"
+    if not source.question_field or source.solution_field == "":
+        raise ValueError(f"{key}: question_field and solution_field must name a field")
+    if source.max_invalid < 0:
+        raise ValueError(f"{key}.max_invalid must be >= 0, not {source.max_invalid}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JsonlEvaluation:
+    """An evaluation set that is no source: a local JSON Lines file, pinned by its digest."""
+
+    kind: Literal["jsonl"]
+    path: str
+    sha256: str
+    question_field: str
+    solution_field: str | None
+    max_invalid: int
+
+    def __post_init__(self) -> None:
+        """Checks the fields and the pin. Raises ValueError naming the key."""
+        _require_evaluation_fields(self)
+        _require_digest("prompts.decontamination.against.*.sha256", self.sha256)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubEvaluation:
+    """An evaluation set that is no source: a dataset of the hub, pinned by its commit."""
+
+    kind: Literal["hub"]
+    repo: str
+    subset: str | None
+    revision: str
+    split: str
+    question_field: str
+    solution_field: str | None
+    max_invalid: int
+
+    def __post_init__(self) -> None:
+        """Checks the fields and the pin. Raises ValueError naming the key."""
+        _require_evaluation_fields(self)
+        _require_commit("prompts.decontamination.against.*.revision", self.revision)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecontaminationParams:
     """How a training problem that leaks an evaluation problem is recognised."""
 
     ngram: int
     boilerplate: BoilerplateParams
+    against: dict[str, JsonlEvaluation | HubEvaluation]
+    max_matches: int
 
     def __post_init__(self) -> None:
         """Checks the bounds. Raises ValueError naming the key."""
         if self.ngram < 1:
             raise ValueError(f"prompts.decontamination.ngram must be >= 1 word, not {self.ngram}")
+        if self.max_matches < 0:
+            raise ValueError(
+                f"prompts.decontamination.max_matches must be >= 0 rows, not {self.max_matches}"
+            )
+        _require_names("prompts.decontamination.against", self.against)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MinHash:
+    """When two questions are nearly the same, estimated by MinHash with banding."""
+
+    kind: Literal["minhash"]
+    threshold: float
+    ngram: int
+    num_perm: int
+    num_bands: int
+
+    def __post_init__(self) -> None:
+        """Checks the bounds. Raises ValueError naming the key."""
+        key = "prompts.near_duplicates"
+        if not 0 < self.threshold <= 1:
+            raise ValueError(
+                f"{key}.threshold must be in (0, 1], not {self.threshold}: it is a Jaccard "
+                f"similarity"
+            )
+        for name in ("ngram", "num_perm", "num_bands"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{key}.{name} must be >= 1, not {getattr(self, name)}")
+        if self.num_perm % self.num_bands:
+            raise ValueError(
+                f"{key}.num_bands must divide num_perm = {self.num_perm}, not be {self.num_bands}"
+            )
+
+
+def _require_names(key: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
+            raise ValueError(
+                f"{key}: {name!r} must consist of a-z, 0-9 and _: it names the evaluation task and "
+                f"its files"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -278,7 +358,9 @@ class PromptsParams:
     system_prompt: str | None
     examples: str
     decontamination: DecontaminationParams
+    near_duplicates: MinHash | None
     sources: dict[str, Source]
+    mixture: Mixture | None
     traces: JsonlTraces | HubTraces | None
 
     def __post_init__(self) -> None:
@@ -292,26 +374,82 @@ class PromptsParams:
                 "prompts.examples must name a file of worked examples; generate.num_examples: 0 "
                 "samples without them"
             )
-        for name in self.sources:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
-                raise ValueError(
-                    f"prompts.sources: {name!r} must consist of a-z, 0-9 and _: it names the "
-                    f"evaluation task and its files"
-                )
+        _require_names("prompts.sources", self.sources)
         if self.traces is not None and "traces" in self.sources:
             raise ValueError(
                 "prompts.sources: 'traces' is the name under which metrics/prompts.json counts "
                 "prompts.traces: rename the source"
             )
+        for name in self.decontamination.against:
+            if name in self.sources:
+                raise ValueError(
+                    f"prompts.decontamination.against: {name!r} is one of prompts.sources, whose "
+                    f"evaluation problems are compared anyway: remove it, or rename it"
+                )
+        if self.mixture is not None:
+            _require_mixture(self.mixture, self.sources)
         for name, source in self.sources.items():
-            key = f"prompts.sources.{name}.columns"
-            _require_columns(key, source.columns, for_rewards=source.num_rl > 0)
-        for key in ("num_train", "num_rl", "num_evaluate"):
-            if sum(getattr(source, key) for source in self.sources.values()) == 0:
+            key, num_rl = f"prompts.sources.{name}.columns", count_problems(self, name).num_rl
+            _require_columns(key, source.columns, for_rewards=num_rl > 0)
+        self._require_problems()
+
+    def _require_problems(self) -> None:
+        numbers = {name: count_problems(self, name) for name in self.sources}
+        for name, asked in numbers.items():
+            if not any(asked):
+                raise ValueError(
+                    f"prompts.sources.{name}: num_train, num_rl and num_evaluate are all 0: remove "
+                    f"the source"
+                )
+            source = self.sources[name]
+            if isinstance(source, ReasoningGymSource) and source.num_draws < sum(asked):
+                raise ValueError(
+                    f"prompts.sources.{name}.num_draws must be at least the {sum(asked)} problems "
+                    f"that are asked for, not {source.num_draws}; more, since repeated draws are "
+                    f"dropped"
+                )
+        for index, key in enumerate(Counts._fields):
+            if sum(asked[index] for asked in numbers.values()) == 0:
                 raise ValueError(
                     f"prompts.sources: {key} is 0 in every source: a later stage would have no "
                     f"problem to work on"
                 )
+
+
+def _require_mixture(mixture: Mixture, sources: dict[str, Source]) -> None:
+    for name in mixture.weights:
+        source = sources.get(name)
+        if source is None:
+            raise ValueError(
+                f"prompts.mixture.weights: {name!r} is none of prompts.sources: {sorted(sources)}"
+            )
+        if source.num_train or source.num_rl:
+            raise ValueError(
+                f"prompts.sources.{name}: num_train is {source.num_train} and num_rl "
+                f"{source.num_rl}, but prompts.mixture.weights.{name} says how many: set both to 0"
+            )
+        if mixture.num_train and getattr(source, "answer_field", "") is None:
+            raise ValueError(
+                f"prompts.mixture.weights.{name}: the source has no answer_field, and thus no "
+                f"train problems: give it num_rl of its own, outside the mixture"
+            )
+
+
+class Counts(NamedTuple):
+    """How many problems a source gives."""
+
+    num_train: int
+    num_rl: int
+    num_evaluate: int
+
+
+def count_problems(params: PromptsParams, name: str) -> Counts:
+    """Returns how many problems the source `name` gives: what it says, or the mixture's share."""
+    source = params.sources[name]
+    if params.mixture is None or name not in params.mixture.weights:
+        return Counts(source.num_train, source.num_rl, source.num_evaluate)
+    train, rl = params.mixture.divide()
+    return Counts(train[name], rl[name], source.num_evaluate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

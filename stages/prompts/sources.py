@@ -9,29 +9,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages._contract.artifacts import read_jsonl, sha256_file
+from stages._contract.artifacts import iterate_jsonl, sha256_file
 from stages._contract.seeding import derive
 from stages.prompts.params import (
     GYM_COLUMN,
     HubSource,
+    JsonlEvaluation,
     JsonlSource,
     ReasoningGymSource,
     question_fields,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections import Counter
+    from collections.abc import Iterable, Iterator
 
-    from stages.prompts.params import Source
+    from stages.prompts.params import HubEvaluation, Source
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One problem as its source gives it.
 
-    `solution` is the reference solution where the source has one, else the answer again: what is
-    compared when leaks are looked for. `columns` is a JSON object of what rewards need besides, by
-    name: texts or null. One text, so that problems have an order even where a column is null.
+    `solution` is the reference solution where the source has one, else what the answer is in: what
+    is compared, beside the question, when leaks are looked for. `columns` is a JSON object of what
+    rewards need besides, by name: texts or null. One text, so that problems have an order even
+    where a column is null.
     """
 
     question: str
@@ -40,31 +43,69 @@ class Problem:
     columns: str = "{}"
 
 
-def read_source(task: str, source: Source, seed: int) -> tuple[list[Problem], int]:
-    """Returns the source's problems, repeats included, and the number of invalid rows dropped.
+def read_source(task: str, source: Source, seed: int, counts: Counter[str]) -> Iterator[Problem]:
+    """Yields the source's problems, repeats included, and counts the `invalid` rows dropped.
 
     Raises:
         ValueError: the source cannot be had, is not what its pin says, is empty, or has more
             invalid rows than `max_invalid`; names prompts.sources.<task>.
     """
     key = f"prompts.sources.{task}"
+    counts["invalid"] = 0
     match source:
         case ReasoningGymSource():
-            problems, num_invalid = _draw(key, source, derive(seed, "prompts", task)), 0
-        case JsonlSource():
-            path = check_file(key, Path(source.path), source.sha256)
-            problems, num_invalid = _parse(key, source, read_jsonl(path))
-        case HubSource():
-            rows = load_dataset(
-                key, source.repo, source.subset, revision=source.revision, split=source.split
-            )
-            problems, num_invalid = _parse(key, source, rows)
-    if not problems:
+            problems = _draw(key, source, derive(seed, "prompts", task))
+        case JsonlSource() | HubSource():
+            problems = _parse(key, source, _read_rows(key, source), counts)
+    is_empty = True
+    for problem in problems:
+        is_empty = False
+        yield problem
+    if is_empty:
         raise ValueError(f"{key} has no problems: check the source")
-    return problems, num_invalid
 
 
-def _draw(key: str, source: ReasoningGymSource, seed: int) -> list[Problem]:
+def read_evaluation(
+    name: str, source: JsonlEvaluation | HubEvaluation
+) -> Iterator[tuple[str, Problem]]:
+    """Yields an evaluation set's problems under the ids <name>-<row>; rows count from 1.
+
+    Raises:
+        ValueError: as for `read_source`; names prompts.decontamination.against.<name>.
+    """
+    key = f"prompts.decontamination.against.{name}"
+    invalid = []
+    number = 0
+    for number, row in enumerate(_read_rows(key, source), start=1):
+        for field in (source.question_field, source.solution_field):
+            if field is not None and field not in row:
+                raise ValueError(_unnamed(key, number, field, row))
+        question = read_text(row[source.question_field])
+        solution = "" if source.solution_field is None else read_text(row[source.solution_field])
+        if question:
+            yield f"{name}-{number}", Problem(question, "", solution)
+        else:
+            invalid.append(number)
+    if number == len(invalid):
+        raise ValueError(f"{key} has no problems: check the source")
+    if len(invalid) > source.max_invalid:
+        raise ValueError(
+            f"{key}: {len(invalid)} rows have no question (the first is row {invalid[0]}), more "
+            f"than max_invalid = {source.max_invalid}: correct question_field, or raise max_invalid"
+        )
+
+
+def _read_rows(
+    key: str, source: JsonlSource | HubSource | JsonlEvaluation | HubEvaluation
+) -> Iterable[dict[str, Any]]:
+    if isinstance(source, JsonlSource | JsonlEvaluation):
+        return iterate_jsonl(check_file(key, Path(source.path), source.sha256))
+    return load_dataset(
+        key, source.repo, source.subset, revision=source.revision, split=source.split
+    )
+
+
+def _draw(key: str, source: ReasoningGymSource, seed: int) -> Iterator[Problem]:
     import reasoning_gym  # noqa: PLC0415 - takes seconds; the other sources do without it
     from reasoning_gym.factory import DATASETS  # noqa: PLC0415
 
@@ -85,9 +126,8 @@ def _draw(key: str, source: ReasoningGymSource, seed: int) -> list[Problem]:
         )
     except (AssertionError, TypeError, ValueError) as error:  # how reasoning-gym validates
         raise ValueError(f"{key}.config is not valid for {source.dataset}: {error}") from error
-    problems = []
     for item in dataset:
-        question, answer = _text(item["question"]), _text(item["answer"])
+        question, answer = read_text(item["question"]), read_text(item["answer"])
         if not question or not answer:
             raise ValueError(
                 f"{key}: {source.dataset} gives no reference answer for {question!r}, so nothing "
@@ -96,8 +136,7 @@ def _draw(key: str, source: ReasoningGymSource, seed: int) -> list[Problem]:
         columns = {}
         if source.columns:
             columns[GYM_COLUMN] = _describe_item(key, source, dataset, item)
-        problems.append(Problem(question, answer, answer, _dump(columns)))
-    return problems
+        yield Problem(question, answer, answer, _dump(columns))
 
 
 def _describe_item(key: str, source: ReasoningGymSource, dataset: Any, item: dict[str, Any]) -> str:
@@ -177,42 +216,50 @@ def load_dataset(
 
 
 def _parse(
-    key: str, source: JsonlSource | HubSource, rows: Iterable[dict[str, Any]]
-) -> tuple[list[Problem], int]:
-    """Returns the problems of the valid rows and the number of the other rows."""
-    problems, invalid = [], []
+    key: str,
+    source: JsonlSource | HubSource,
+    rows: Iterable[dict[str, Any]],
+    counts: Counter[str],
+) -> Iterator[Problem]:
+    """Yields the problems of the valid rows, and counts the other rows."""
+    first = 0
     for number, row in enumerate(rows, start=1):
         _require_named(key, source, number, row)
-        question = "\n\n".join(_text(row[field]) for field in question_fields(source)).strip()
-        solution = "" if source.answer_field is None else _text(row[source.answer_field])
-        answer = solution
+        question = "\n\n".join(read_text(row[field]) for field in question_fields(source)).strip()
+        given = "" if source.answer_field is None else read_text(row[source.answer_field])
+        answer = given
         if source.answer_after is not None:
-            answer = _after(solution, source.answer_after)
+            answer = _after(given, source.answer_after)
+        solution = given
+        if source.solution_field is not None:
+            solution = read_text(row[source.solution_field]) or given
         if question and (answer or source.answer_field is None):
             columns = {name: _column(key, number, name, row[name]) for name in source.columns}
-            problems.append(Problem(question, answer, solution, _dump(columns)))
+            yield Problem(question, answer, solution, _dump(columns))
         else:
-            invalid.append(number)
-    if len(invalid) > source.max_invalid:
+            first = first or number
+            counts["invalid"] += 1
+    if counts["invalid"] > source.max_invalid:
         raise ValueError(
-            f"{key}: {len(invalid)} rows have no usable question or answer (the first is row "
-            f"{invalid[0]}), more than max_invalid = {source.max_invalid}: correct the fields and "
+            f"{key}: {counts['invalid']} rows have no usable question or answer (the first is row "
+            f"{first}), more than max_invalid = {source.max_invalid}: correct the fields and "
             f"answer_after, or raise max_invalid to drop them"
         )
-    return problems, len(invalid)
 
 
 def _require_named(
     key: str, source: JsonlSource | HubSource, number: int, row: dict[str, Any]
 ) -> None:
-    for field in (*question_fields(source), source.answer_field):
+    for field in (*question_fields(source), source.answer_field, source.solution_field):
         if field is not None and field not in row:
-            raise ValueError(f"{key}: row {number} has no field {field!r}; it has {sorted(row)}")
+            raise ValueError(_unnamed(key, number, field, row))
     for name in source.columns:
         if name not in row:
-            raise ValueError(
-                f"{key}.columns: row {number} has no field {name!r}; it has {sorted(row)}"
-            )
+            raise ValueError(_unnamed(f"{key}.columns", number, name, row))
+
+
+def _unnamed(key: str, number: int, field: str, row: dict[str, Any]) -> str:
+    return f"{key}: row {number} has no field {field!r}; it has {sorted(row)}"
 
 
 def _column(key: str, number: int, name: str, value: Any) -> str | None:
@@ -234,8 +281,16 @@ def _after(text: str, marker: str) -> str:
     return tail.strip() if found else ""
 
 
-def _text(value: object) -> str:
-    """Returns a string or a number as stripped text; '' for anything else (null, lists, ...)."""
+def read_text(value: object) -> str:
+    """Returns a string or a number as stripped text; '' for anything else (null, lists, ...).
+
+    Half of a surrogate pair, which JSON can hold, is no text either: it cannot be written as UTF-8.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    return str(value).strip()
+    text = str(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return ""
+    return text

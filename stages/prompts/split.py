@@ -2,33 +2,35 @@
 
 Every source is first reduced to its distinct problems and put in an order that depends on the seed
 and the problems alone: not on the order of rows, nor on the other sources. Evaluation problems come
-off the front; rl and train problems are then drawn from the rest, passing over leaks. All splits
-are thus samples of the same distribution, and adding a source or asking for more training problems
-leaves the evaluation problems as they are.
+off the front; rl and train problems are then drawn from the rest, passing over leaks and, if asked
+for, near duplicates. All splits are thus samples of the same distribution, and adding a source or
+asking for more training problems leaves the evaluation problems as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from stages._contract.seeding import derive
 from stages.prompts.decontaminate import LeakDetector, find_boilerplate
-from stages.prompts.text import normalise, sort_words
+from stages.prompts.matches import Matches
+from stages.prompts.near_duplicates import NearDuplicates
+from stages.prompts.params import count_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from stages.prompts.decontaminate import Match
-    from stages.prompts.params import DecontaminationParams, PromptsParams, Source
+    from stages.prompts.params import Counts, DecontaminationParams, PromptsParams
+    from stages.prompts.pool import Entry, Pool
     from stages.prompts.sources import Problem
     from stages.prompts.text import Words
 
 Row = dict[str, Any]
+Drawn = tuple["Entry", str]  # and the source's name
 _REMOVED = (
     "duplicates",
     "conflicting_answers",
@@ -36,149 +38,164 @@ _REMOVED = (
     "in_other_source",
     "contaminated_ngram",
     "contaminated_whole",
+    "near_duplicates",
 )
-MAX_EXAMPLES = 20  # removed problems shown per task; all are counted
+_BATCH = 500  # problems whose leaks are looked for at once
 
 
-@dataclass(slots=True)
-class Pool:
-    """One source's distinct problems in their seeded order, and what happened to the others."""
+class Rows(Sequence[Row]):
+    """Rows that are made when they are asked for, and need not fit into memory together."""
 
-    problems: list[tuple[str, Problem]]
-    counts: Counter[str]
-    examples: list[dict[str, str]] = field(default_factory=list)
+    def __init__(self, drawn: Sequence[Drawn], make: Callable[[Entry, str], Row]) -> None:
+        """Keeps where the problems are, and how a row is made of one."""
+        self._drawn, self._make = drawn, make
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return len(self._drawn)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Rows: ...
+    def __getitem__(self, index: int | slice) -> Row | Rows:
+        """Returns a row, or those of a slice."""
+        if isinstance(index, slice):
+            return Rows(self._drawn[index], self._make)
+        return self._make(*self._drawn[index])
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
     """The rows of each split, what finds leaks of `evaluate`, and how it all came about."""
 
-    train: list[Row]
-    rl: list[Row]
-    evaluate: dict[str, list[Row]]
-    detector: LeakDetector = field(compare=False)
+    train: Rows
+    rl: Rows
+    evaluate: dict[str, Rows]
+    detector: LeakDetector
+    matches: dict[str, Matches]
     report: dict[str, Any]
 
 
-def make_pool(problems: Sequence[Problem], seed: int) -> Pool:
-    """Returns the distinct problems, by normalised question, ordered by a hash of seed and text.
-
-    Repeats are dropped; questions that occur with different answers are dropped altogether, since
-    one of the answers is wrong.
-    """
-    groups: dict[str, list[Problem]] = {}
-    for problem in problems:
-        groups.setdefault(normalise(problem.question), []).append(problem)
-    counts: Counter[str] = Counter(rows=len(problems), duplicates=0, conflicting_answers=0)
-    kept = []
-    for key, group in groups.items():
-        if len({problem.answer for problem in group}) > 1:
-            counts["conflicting_answers"] += len(group)
-        else:
-            counts["duplicates"] += len(group) - 1
-            kept.append((key, min(group)))
-    kept.sort(key=lambda entry: (derive(seed, "prompts", entry[0]), entry[0]))
-    counts["distinct"] = len(kept)
-    return Pool(kept, counts)
-
-
-def split(pools: Mapping[str, Pool], params: PromptsParams, examples: Collection[str]) -> Splits:
+def split(
+    pools: Mapping[str, Pool], params: PromptsParams, against: Iterable[tuple[str, Problem]]
+) -> Splits:
     """Returns the splits that `params.sources` ask for, drawn from `pools`, which it uses up.
 
     Args:
-        examples: questions of the worked examples; no split gets a problem of the same words.
+        against: evaluation problems that are in no split, with an id for each.
 
     Raises:
         ValueError: a source has too few problems; the message says how many there are.
     """
     names = sorted(pools)
-    shown = {sort_words(normalise(question)) for question in examples}
-    for pool in pools.values():
-        _reserve(pool, shown)
-    boilerplate = {
-        name: find_boilerplate(
-            [problem for _, problem in pools[name].problems], params.decontamination.boilerplate
-        )
+    asked = {name: count_problems(params, name) for name in names}
+    boilerplate = {name: _find_boilerplate(pools[name], params.decontamination) for name in names}
+    evaluation = {name: _take_evaluation(name, pools[name], asked[name]) for name in names}
+    used = {entry.key for entries in evaluation.values() for entry in entries}
+    held_out = [
+        (_identify(name, problem), problem)
         for name in names
-    }
-    evaluation = {name: _take_evaluation(name, pools[name], params) for name in names}
-    used = {key for entries in evaluation.values() for key, _ in entries}
+        for problem in map(pools[name].read, evaluation[name])
+    ]
+    held_out += against
+    near = None
+    if params.near_duplicates is not None:
+        near = NearDuplicates(params.near_duplicates, params.seed)
+        for _, problem in held_out:
+            near.add(problem.question)
     detector = LeakDetector(
-        ((_identify(name, problem), problem) for name in names for _, problem in evaluation[name]),
+        held_out,
         [gram for grams in boilerplate.values() for gram in grams],
         params.decontamination,
     )
-    drawn: dict[str, list[tuple[str, str, Problem]]] = {"rl": [], "train": []}
+    matches = {name: Matches(name, params.decontamination.max_matches) for name in names}
+    drawn: dict[str, list[Drawn]] = {"rl": [], "train": []}
     for name in names:
-        clean = _clean(name, pools[name], used, detector)
-        source = params.sources[name]
-        for part, num in (("rl", source.num_rl), ("train", source.num_train)):
+        clean = _clean(name, pools[name], used, detector, matches[name], near)
+        for part, num in (("rl", asked[name].num_rl), ("train", asked[name].num_train)):
             entries = list(islice(clean, num))
             if len(entries) < num:
-                raise ValueError(_too_few(name, pools[name], source))
-            drawn[part] += [(name, key, problem) for key, problem in entries]
-    splits = {part: _mix(entries, params) for part, entries in drawn.items()}
-    evaluate = {
-        name: [
-            _row(name, problem, params.system_prompt, params.sources[name].columns)
-            for _, problem in entries
-        ]
-        for name, entries in evaluation.items()
-        if entries
-    }
+                raise ValueError(_too_few(name, pools[name], asked[name], matches[name]))
+            drawn[part] += [(entry, name) for entry in entries]
+
+    def make_row(fields: Sequence[str]) -> Callable[[Entry, str], Row]:
+        return lambda entry, name: _row(name, pools[name].read(entry), params.system_prompt, fields)
+
+    training = [
+        params.sources[name] for name in names if asked[name].num_train + asked[name].num_rl
+    ]
+    columns = sorted({column for source in training for column in source.columns})
     report = {
         "decontamination": _describe(boilerplate, params.decontamination),
-        "tasks": {name: _report(pools[name], params.sources[name]) for name in names},
+        "tasks": {name: _report(pools[name], asked[name], matches[name]) for name in names},
     }
-    return Splits(splits["train"], splits["rl"], evaluate, detector, report)
+    return Splits(
+        train=Rows(_mix(drawn["train"]), make_row(columns)),
+        rl=Rows(_mix(drawn["rl"]), make_row(columns)),
+        evaluate={
+            name: Rows([(entry, name) for entry in entries], make_row(params.sources[name].columns))
+            for name, entries in evaluation.items()
+            if entries
+        },
+        detector=detector,
+        matches=matches,
+        report=report,
+    )
 
 
-def _reserve(pool: Pool, examples: set[str]) -> None:
-    free = [(key, problem) for key, problem in pool.problems if sort_words(key) not in examples]
-    pool.counts["reserved_as_example"] = len(pool.problems) - len(free)
-    pool.problems = free
+def _find_boilerplate(pool: Pool, params: DecontaminationParams) -> dict[Words, float]:
+    first = pool.entries[: params.boilerplate.num_rows]
+    return find_boilerplate([pool.read(entry) for entry in first], params.boilerplate)
 
 
-def _take_evaluation(name: str, pool: Pool, params: PromptsParams) -> list[tuple[str, Problem]]:
-    num = params.sources[name].num_evaluate
-    if len(pool.problems) < num:
-        raise ValueError(_too_few(name, pool, params.sources[name]))
-    taken, pool.problems = pool.problems[:num], pool.problems[num:]
+def _take_evaluation(name: str, pool: Pool, asked: Counts) -> list[Entry]:
+    num = asked.num_evaluate
+    if len(pool.entries) < num:
+        raise ValueError(_too_few(name, pool, asked, Matches(name, 0)))
+    taken, pool.entries = pool.entries[:num], pool.entries[num:]
     return taken
 
 
 def _clean(
-    name: str, pool: Pool, used: set[str], detector: LeakDetector
-) -> Iterator[tuple[str, Problem]]:
+    name: str,
+    pool: Pool,
+    used: set[bytes],
+    detector: LeakDetector,
+    matches: Matches,
+    near: NearDuplicates | None,
+) -> Iterator[Entry]:
     """Yields the problems that are in no other split and leak nothing; counts the others."""
     pool.counts.update(in_other_source=0, contaminated_ngram=0, contaminated_whole=0)
-    for key, problem in pool.problems:
-        if key in used:  # by another source: a pool itself is free of repeats
-            pool.counts["in_other_source"] += 1
-            continue
-        match = detector.match(problem)
-        if match is not None:
-            pool.counts[f"contaminated_{match.reason}"] += 1
-            if len(pool.examples) < MAX_EXAMPLES:
-                pool.examples.append(_example(name, problem, match))
-            continue
-        used.add(key)
-        yield key, problem
+    if near is not None:
+        pool.counts["near_duplicates"] = 0
+    for start in range(0, len(pool.entries), _BATCH):
+        entries = pool.entries[start : start + _BATCH]
+        problems = [pool.read(entry) for entry in entries]
+        found = detector.match_all(problems)
+        for entry, problem, match in zip(entries, problems, found, strict=True):
+            if entry.key in used:  # by another source: a pool itself is free of repeats
+                pool.counts["in_other_source"] += 1
+            elif match is not None:
+                pool.counts[f"contaminated_{match.reason}"] += 1
+                matches.add(_identify(name, problem), problem, match)
+            elif near is not None and not near.add(problem.question):
+                pool.counts["near_duplicates"] += 1
+            else:
+                used.add(entry.key)
+                yield entry
 
 
-def _mix(entries: list[tuple[str, str, Problem]], params: PromptsParams) -> list[Row]:
-    """Returns the rows of all sources in one seeded order, so that no task comes in a block.
-
-    Each has the columns of all such sources, null where its own source has none:
-    `Dataset.from_list` takes its columns from the first row and drops those that only others have.
-    """
-    sources = [source for source in params.sources.values() if source.num_train or source.num_rl]
-    columns = sorted({name for source in sources for name in source.columns})
-    entries.sort(key=lambda entry: (derive(params.seed, "prompts", entry[1]), entry[1]))
-    return [_row(name, problem, params.system_prompt, columns) for name, _, problem in entries]
+def _mix(drawn: list[Drawn]) -> list[Drawn]:
+    """Returns the problems of all sources in one seeded order, so that no task comes in a block."""
+    return sorted(drawn)
 
 
 def _row(task: str, problem: Problem, system_prompt: str | None, columns: Sequence[str]) -> Row:
+    """Returns a row with the columns, null where its own source has none.
+
+    `Dataset.from_list` takes its columns from the first row and drops those that only others have.
+    """
     values = json.loads(problem.columns)
     prompt = [{"role": "user", "content": problem.question}]
     if system_prompt is not None:
@@ -196,27 +213,17 @@ def _identify(task: str, problem: Problem) -> str:
     return f"{task}-{hashlib.sha256(problem.question.encode()).hexdigest()[:12]}"
 
 
-def _example(name: str, problem: Problem, match: Match) -> dict[str, str]:
-    return {
-        "id": _identify(name, problem),
-        "question": problem.question,
-        "reason": match.reason,
-        "evaluation_id": match.evaluation_id,
-        "shared": match.shared,
-    }
-
-
-def _too_few(name: str, pool: Pool, source: Source) -> str:
+def _too_few(name: str, pool: Pool, asked: Counts, matches: Matches) -> str:
     removed = {reason: pool.counts[reason] for reason in _REMOVED}
     num_usable = pool.counts["rows"] - sum(removed.values())
     message = (
-        f"prompts.sources.{name} asks for {source.num_evaluate} evaluation, {source.num_rl} rl and "
-        f"{source.num_train} train problems, but of its {pool.counts['rows']} rows only "
-        f"{num_usable} can be used (removed: {removed}): ask for fewer, or provide more rows "
-        f"(num_draws for reasoning-gym)"
+        f"prompts.sources.{name} is asked for {asked.num_evaluate} evaluation, {asked.num_rl} rl "
+        f"and {asked.num_train} train problems, but of its {pool.counts['rows']} rows only "
+        f"{num_usable} can be used (removed: {removed}): ask for fewer (by prompts.mixture, if it "
+        f"names the source), or provide more rows (num_draws for reasoning-gym)"
     )
-    if pool.examples:
-        example = pool.examples[0]
+    if matches.examples:
+        example = matches.examples[0]
         message += (
             f"; {example['id']} for example shares {example['shared']!r} with "
             f"{example['evaluation_id']}: if that is a template's text, see "
@@ -225,13 +232,12 @@ def _too_few(name: str, pool: Pool, source: Source) -> str:
     return message
 
 
-def _report(pool: Pool, source: Source) -> dict[str, Any]:
-    counts = {
-        "evaluate": source.num_evaluate,
-        "rl": source.num_rl,
-        "train": source.num_train,
+def _report(pool: Pool, asked: Counts, matches: Matches) -> dict[str, Any]:
+    return {
+        "source": dict(pool.counts),
+        "splits": {"evaluate": asked.num_evaluate, "rl": asked.num_rl, "train": asked.num_train},
+        **matches.report(),
     }
-    return {"source": dict(pool.counts), "splits": counts, "removed_examples": pool.examples}
 
 
 def _describe(

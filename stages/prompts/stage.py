@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.artifacts import read_jsonl, write_json, write_jsonl
-from stages.prompts.sources import read_source
-from stages.prompts.split import make_pool, split
+from stages.prompts.matches import Matches
+from stages.prompts.pool import Store, make_pool
+from stages.prompts.sources import read_evaluation, read_source
+from stages.prompts.split import split
 from stages.prompts.traces import write_traces
 
 if TYPE_CHECKING:
@@ -16,22 +19,31 @@ if TYPE_CHECKING:
 
 
 def run(params: PromptsParams, inputs: PromptsInputs, out: Path, work: Path) -> dict[str, Any]:
-    """Writes train.jsonl, rl.jsonl, evaluate/<task>.jsonl, examples.jsonl and report.json to `out`.
+    """Writes train.jsonl, rl.jsonl, evaluate/<task>.jsonl and examples.jsonl to `out`.
 
-    Writes traces.jsonl, too, if `params.traces` names some. Returns the counts per task: `source`
-    (rows and why some were removed) and `splits`; of the traces `source` and `kept`.
+    Writes traces.jsonl, too, if `params.traces` names some, and matches.jsonl and report.json about
+    what was left out. Problems are in a nameless file in `work` until they are written.
+
+    Returns the counts per task: `source` (rows and why some were removed) and `splits`; of the
+    traces `source` and `kept`.
 
     Raises:
         ValueError: a source cannot be read, or has too few problems; names the key.
     """
-    del work
     examples = read_examples(inputs.examples)
+    shown = [row["prompt"][0]["content"] for row in examples]
     pools = {}
     for task, source in params.sources.items():
-        problems, num_invalid = read_source(task, source, params.seed)
-        pools[task] = make_pool(problems, params.seed)
-        pools[task].counts["invalid"] = num_invalid
-    splits = split(pools, params, [row["prompt"][0]["content"] for row in examples])
+        num_invalid: Counter[str] = Counter()
+        problems = read_source(task, source, params.seed, num_invalid)
+        pools[task] = make_pool(problems, params.seed, Store(work), shown)
+        pools[task].counts.update(num_invalid)
+    against = [
+        entry
+        for name, source in params.decontamination.against.items()
+        for entry in read_evaluation(name, source)
+    ]
+    splits = split(pools, params, against)
     write_jsonl(out / "train.jsonl", splits.train)
     write_jsonl(out / "rl.jsonl", splits.rl)
     (out / "evaluate").mkdir()
@@ -42,16 +54,20 @@ def run(params: PromptsParams, inputs: PromptsInputs, out: Path, work: Path) -> 
         task: {"source": report["source"], "splits": report["splits"]}
         for task, report in splits.report["tasks"].items()
     }
+    matches = list(splits.matches.values())
     if params.traces is not None:
+        matches.append(Matches("traces", params.decontamination.max_matches))
         report = write_traces(
             params.traces,
             params.seed,
             params.system_prompt,
             splits.detector,
+            matches[-1],
             out / "traces.jsonl",
         )
         counts["traces"] = {"source": report["source"], "kept": report["kept"]}
         splits.report["traces"] = report
+    write_jsonl(out / "matches.jsonl", (row for found in matches for row in found.rows))
     write_json(out / "report.json", splits.report)
     return {"prompts": counts}
 

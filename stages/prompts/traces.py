@@ -13,24 +13,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.artifacts import iterate_jsonl, write_jsonl
 from stages._contract.seeding import derive
 from stages.prompts.params import HubTraces, JsonlTraces
-from stages.prompts.sources import Problem, check_file, load_dataset
+from stages.prompts.sources import Problem, check_file, load_dataset, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from stages.prompts.decontaminate import LeakDetector
+    from stages.prompts.matches import Matches
 
 Row = dict[str, Any]
 Messages = list[dict[str, str]]
 
 KEY = "prompts.traces"
-MAX_EXAMPLES = 20  # removed traces shown; all are counted
+_BATCH = 100  # traces whose leaks are looked for at once: a thought can have 10,000 words
 
 
 def write_traces(
@@ -38,6 +40,7 @@ def write_traces(
     seed: int,
     system_prompt: str | None,
     detector: LeakDetector,
+    matches: Matches,
     path: Path,
 ) -> dict[str, Any]:
     """Writes the traces to `path` as rows {id, prompt, completion}, in the order of their source.
@@ -45,8 +48,8 @@ def write_traces(
     If there are more than `max_rows`, those are drawn by a hash of seed and text. A trace without a
     system message gets `system_prompt`.
 
-    Returns the report: `source` counts the rows by what became of them, `kept` those written,
-    `removed_examples` shows some leaks.
+    Returns the report: `source` counts the rows by what became of them, `kept` those written; leaks
+    go to `matches`, too.
 
     Raises:
         ValueError: the source cannot be had, is not what its pin says, has more invalid rows than
@@ -56,14 +59,13 @@ def write_traces(
     counts: Counter[str] = Counter(
         rows=0, invalid=0, duplicates=0, contaminated_ngram=0, contaminated_whole=0
     )
-    examples: list[dict[str, str]] = []
-    clean = _find_clean(_parse(traces, open_rows(), counts), detector, counts, examples)
+    clean = _find_clean(_parse(traces, open_rows(), counts), detector, counts, matches)
     if not clean:
         raise ValueError(f"{KEY}: no trace is left to train on ({dict(counts)}): check the source")
     chosen = sorted(clean, key=lambda name: (derive(seed, "traces", name), name))[: traces.max_rows]
     again = _parse(traces, open_rows(), Counter())
     write_jsonl(path, _make_rows(again, set(chosen), system_prompt))
-    return {"source": dict(counts), "kept": len(chosen), "removed_examples": examples}
+    return {"source": dict(counts), "kept": len(chosen), **matches.report()}
 
 
 def _open(traces: JsonlTraces | HubTraces) -> Callable[[], Iterable[Row]]:
@@ -116,9 +118,10 @@ def read_messages(value: object) -> Messages | None:
         if not isinstance(message, dict):
             return None
         role, content = message.get("role"), message.get("content")
-        if not isinstance(role, str) or not isinstance(content, str) or not content.strip():
+        text = read_text(content) if isinstance(content, str) else ""
+        if not isinstance(role, str) or not text:
             return None
-        messages.append({"role": role, "content": content.strip()})
+        messages.append({"role": role, "content": text})
     roles = [message["role"] for message in messages]
     turns = roles[1:] if roles[:1] == ["system"] else roles
     is_conversation = bool(turns) and turns == ["user", "assistant"] * (len(turns) // 2)
@@ -134,33 +137,36 @@ def _find_clean(
     parsed: Iterable[tuple[str, Messages]],
     detector: LeakDetector,
     counts: Counter[str],
-    examples: list[dict[str, str]],
+    matches: Matches,
 ) -> list[str]:
     """Returns the ids of the distinct traces that leak nothing; counts the others."""
-    seen: set[str] = set()
     clean = []
+    distinct = _drop_repeats(parsed, counts)
+    while batch := list(islice(distinct, _BATCH)):
+        problems = [
+            Problem(_said_by("user", messages), "", _said_by("assistant", messages))
+            for _, messages in batch
+        ]
+        found = detector.match_all(problems)
+        for (name, _), problem, match in zip(batch, problems, found, strict=True):
+            if match is None:
+                clean.append(name)
+            else:
+                counts[f"contaminated_{match.reason}"] += 1
+                matches.add(name, problem, match)
+    return clean
+
+
+def _drop_repeats(
+    parsed: Iterable[tuple[str, Messages]], counts: Counter[str]
+) -> Iterator[tuple[str, Messages]]:
+    seen: set[str] = set()
     for name, messages in parsed:
         if name in seen:
             counts["duplicates"] += 1
-            continue
-        seen.add(name)
-        problem = Problem(_said_by("user", messages), "", _said_by("assistant", messages))
-        match = detector.match(problem)
-        if match is None:
-            clean.append(name)
-            continue
-        counts[f"contaminated_{match.reason}"] += 1
-        if len(examples) < MAX_EXAMPLES:
-            examples.append(
-                {
-                    "id": name,
-                    "question": problem.question,
-                    "reason": match.reason,
-                    "evaluation_id": match.evaluation_id,
-                    "shared": match.shared,
-                }
-            )
-    return clean
+        else:
+            seen.add(name)
+            yield name, messages
 
 
 def _said_by(role: str, messages: Messages) -> str:

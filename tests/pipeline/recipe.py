@@ -28,13 +28,14 @@ def make_recipe(repo: Path) -> None:
     model = repo / "tiny"
     write_model(model)
     digest = write_problems(repo / "problems.jsonl")
-    source = {
+    source: dict[str, object] = {
         "kind": "jsonl",
         "path": "problems.jsonl",
         "sha256": digest,
         "question_field": "q",
         "answer_field": "a",
         "answer_after": "####",
+        "solution_field": None,
         "columns": [],
         "max_invalid": 0,
         "num_train": 40,

@@ -70,6 +70,7 @@ def test_problems_of_two_kinds_train_together(clone: Path) -> None:
         "question_field": "q",
         "answer_field": None,
         "answer_after": None,
+        "solution_field": None,
         "columns": ["info"],
         "max_invalid": 0,
         "num_train": 0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import assume, given
@@ -15,8 +17,9 @@ from stages.prompts.params import (
     JsonlSource,
     PromptsParams,
 )
+from stages.prompts.pool import Store, make_pool
 from stages.prompts.sources import Problem
-from stages.prompts.split import Splits, make_pool, split
+from stages.prompts.split import Splits, split
 from stages.prompts.text import ngrams, normalise, sort_words, words
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ def source(num_train: int, num_rl: int, num_evaluate: int) -> JsonlSource:
         question_field="question",
         answer_field="answer",
         answer_after=None,
+        solution_field=None,
         columns=[],
         max_invalid=0,
         num_train=num_train,
@@ -63,6 +67,8 @@ def cases(draw: DrawFn) -> tuple[PromptsParams, dict[str, list[Problem]]]:
             boilerplate=BoilerplateParams(
                 ngram=2, min_frequency=0.4, num_rows=draw(st.integers(3, 20))
             ),
+            against={},
+            max_matches=5,
         ),
         sources={
             name: source(*asked)
@@ -72,6 +78,8 @@ def cases(draw: DrawFn) -> tuple[PromptsParams, dict[str, list[Problem]]]:
                 strict=False,
             )
         },
+        near_duplicates=None,
+        mixture=None,
         traces=None,
     )
     rows: SearchStrategy[list[Problem]] = st.lists(PROBLEMS, min_size=4, max_size=30)
@@ -81,9 +89,11 @@ def cases(draw: DrawFn) -> tuple[PromptsParams, dict[str, list[Problem]]]:
 def attempt(params: PromptsParams, problems: dict[str, list[Problem]]) -> Splits:
     """Returns the splits; a case with too few clean problems is no example."""
     try:
-        return split(
-            {name: make_pool(rows, params.seed) for name, rows in problems.items()}, params, []
-        )
+        folder = Path(tempfile.gettempdir())
+        pools = {
+            name: make_pool(rows, params.seed, Store(folder), []) for name, rows in problems.items()
+        }
+        return split(pools, params, [])
     except ValueError as error:
         assert "can be used" in str(error)  # noqa: PT017 - the only mistake these cases can make
         assume(False)
@@ -117,7 +127,7 @@ def test_ids_are_unique_and_counts_are_met(
     for name, asked in params.sources.items():
         counts = [
             sum(row["task"] == name for row in rows)
-            for rows in (splits.train, splits.rl, splits.evaluate.get(name, []))
+            for rows in (list(splits.train), list(splits.rl), list(splits.evaluate.get(name, ())))
         ]
         assert counts == [asked.num_train, asked.num_rl, asked.num_evaluate]
 
@@ -131,7 +141,15 @@ def test_order_of_rows_and_sources_does_not_matter(
     shuffled = {
         name: random.sample(problems[name], len(problems[name])) for name in reversed(problems)
     }
-    assert attempt(params, shuffled) == splits
+    again = attempt(params, shuffled)
+    assert (list(again.train), list(again.rl)) == (list(splits.train), list(splits.rl))
+    assert {name: list(rows) for name, rows in again.evaluate.items()} == {
+        name: list(rows) for name, rows in splits.evaluate.items()
+    }
+    assert again.report == splits.report
+    assert [found.rows for found in again.matches.values()] == [
+        found.rows for found in splits.matches.values()
+    ]
 
 
 @given(cases())
@@ -246,7 +264,10 @@ def test_search_finds_what_sets_of_ngrams_find(
     evaluation: list[Problem], problems: list[Problem], boilerplate: list[tuple[str, str]], n: int
 ) -> None:
     params = DecontaminationParams(
-        ngram=n, boilerplate=BoilerplateParams(ngram=2, min_frequency=0.5, num_rows=9)
+        ngram=n,
+        boilerplate=BoilerplateParams(ngram=2, min_frequency=0.5, num_rows=9),
+        against={},
+        max_matches=0,
     )
     entries = [(f"e-{number}", problem) for number, problem in enumerate(evaluation)]
     found = LeakDetector(entries, boilerplate, params).match_all(problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ def _make_problems(name: str, folder: Path) -> list[dict[str, Any]]:
         kind="jsonl",
         path=str(path),
         sha256=sha256_file(path),
+        solution_field=None,
         **{
             key: getattr(source, key)
             for key in (
@@ -120,8 +122,9 @@ def _make_problems(name: str, folder: Path) -> list[dict[str, Any]]:
             )
         },
     )
-    (problem,), num_invalid = read_source(name, local, 0)
-    assert num_invalid == 0
+    counts: Counter[str] = Counter()
+    (problem,) = read_source(name, local, 0, counts)
+    assert counts["invalid"] == 0
     write_jsonl(folder / f"{name}.jsonl", [_row(name, problem, None, local.columns)])
     return read_jsonl(folder / f"{name}.jsonl")
 

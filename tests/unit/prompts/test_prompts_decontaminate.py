@@ -11,7 +11,7 @@ from stages.prompts.text import normalise, words
 
 TEMPLATE = "State the final answer to the following arithmetic problem: {} ="
 BOILERPLATE = BoilerplateParams(ngram=5, min_frequency=0.2, num_rows=100)
-PARAMS = DecontaminationParams(ngram=10, boilerplate=BOILERPLATE)
+PARAMS = DecontaminationParams(ngram=10, boilerplate=BOILERPLATE, against={}, max_matches=9)
 
 
 def problem(question: str, solution: str = "1") -> Problem:

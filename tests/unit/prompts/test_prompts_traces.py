@@ -11,6 +11,7 @@ import pytest
 from stages._contract.artifacts import read_jsonl, sha256_file
 from stages._contract.params import ParamsError, load
 from stages.prompts.decontaminate import LeakDetector
+from stages.prompts.matches import Matches
 from stages.prompts.params import (
     BoilerplateParams,
     DecontaminationParams,
@@ -26,7 +27,10 @@ from stages.prompts.traces import read_messages, write_traces
 from tests.unit.prompts.dataset_hub import CARD, REVISION, point_at, serve
 
 DECONTAMINATION = DecontaminationParams(
-    ngram=4, boilerplate=BoilerplateParams(ngram=3, min_frequency=0.5, num_rows=1000)
+    ngram=4,
+    boilerplate=BoilerplateParams(ngram=3, min_frequency=0.5, num_rows=1000),
+    against={},
+    max_matches=2,
 )
 EVALUATION = ("e-1", Problem("How many cats sleep on the red mat?", "12", "Three times four is 12"))
 
@@ -53,7 +57,7 @@ def write(
     traces: JsonlTraces | HubTraces, path: Path, system_prompt: str | None = None, seed: int = 0
 ) -> dict[str, Any]:
     detector = LeakDetector([EVALUATION], [], DECONTAMINATION)
-    return write_traces(traces, seed, system_prompt, detector, path)
+    return write_traces(traces, seed, system_prompt, detector, Matches("traces", 2), path)
 
 
 def rows_of(*conversations: list[dict[str, str]]) -> list[dict[str, Any]]:
@@ -217,6 +221,7 @@ def stage_params(problems: Path, traces: JsonlTraces | None) -> PromptsParams:
         question_field="question",
         answer_field="answer",
         answer_after=None,
+        solution_field=None,
         columns=[],
         max_invalid=0,
         num_train=1,
@@ -229,7 +234,9 @@ def stage_params(problems: Path, traces: JsonlTraces | None) -> PromptsParams:
         system_prompt=None,
         examples="unused.jsonl",
         decontamination=DECONTAMINATION,
+        near_duplicates=None,
         sources={"t": source},
+        mixture=None,
         traces=traces,
     )
 
@@ -260,6 +267,10 @@ def test_stage_writes_traces_if_they_are_asked_for(tmp_path: Path) -> None:
     assert counts["traces"]["source"]["contaminated_ngram"] == 1
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["traces"]["removed_examples"][0]["question"] == evaluated
+    assert report["traces"]["removed_by_evaluation_set"] == {"t": 1}
+    matches = read_jsonl(folder / "matches.jsonl")
+    assert matches[-1]["task"] == "traces"
+    assert matches[-1]["evaluation_id"] == read_jsonl(folder / "evaluate/t.jsonl")[0]["id"]
     plain_counts, plain = outs["without"]
     assert plain_counts == {"t": counts["t"]}
     assert not (plain / "traces.jsonl").exists()
