@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
         "compare": lambda: _compare(options.revision),
         "bisect": lambda: _bisect(options.a, options.b),
         "audit": lambda: _audit(options.folder),
-        "seeds": lambda: _seeds(options.seed),
+        "seeds": lambda: _seeds(options.seed, is_tracks=options.tracks),
         "claims": lambda: _claims(write=options.write),
         "provenance": lambda: _provenance(options.out, options.key),
     }
@@ -109,6 +109,7 @@ def _add_readers(commands: Any) -> None:
     audit.add_argument("folder", type=Path, help="the clone in which it was made")
     seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
     seeds.add_argument("seed", type=int, nargs="+")
+    seeds.add_argument("--tracks", action="store_true", help="of the tracks; the core stays")
     claims = commands.add_parser("claims", help="print every number of the pages with its source")
     claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
     provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
@@ -253,10 +254,10 @@ def _audit(folder: Path) -> int:
     return int(not holds)
 
 
-def _seeds(seeds: list[int]) -> int:
-    from stages._audit.seeds import record_seeds  # noqa: PLC0415 - as above
+def _seeds(seeds: list[int], *, is_tracks: bool) -> int:
+    from stages._audit.seeds import ALL_TRACKS, CORE, record_seeds  # noqa: PLC0415 - as above
 
-    for path in record_seeds(Path(), seeds):
+    for path in record_seeds(Path(), seeds, ALL_TRACKS if is_tracks else CORE):
         print(f"recorded {path}", flush=True)  # noqa: T201
     return 0
 

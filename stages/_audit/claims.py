@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
-from stages._audit.published import flatten, read_json, read_models
-from stages._audit.seeds import read_seeds
+from stages._audit.published import flatten, name_run, read_json
+from stages._audit.seeds import ALL_TRACKS, CORE, Graph, read_seeds
 from stages._contract.artifacts import sha256_file
+from stages._contract.places import TRACKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,16 +87,20 @@ def measure(root: Path) -> dict[str, Any]:
     largest stage's memory in GiB. `seeds.*` are over the recorded seeds, the committed run's too.
     """
     values: dict[str, Any] = {}
-    for model in read_models(root):
-        for task, cell in read_json(root / "metrics/evaluate" / f"{model}.json").items():
-            values |= {f"{task}.{model}.{key}": value for key, value in cell.items()}
-    for task, pairs in read_json(root / "metrics/paired.json").items():
-        for pair, found in pairs.items():
-            values |= {f"{task}.{pair}.{key}": value for key, value in found.items()}
+    for graph, prefix in ((CORE, ""), (ALL_TRACKS, "tracks.")):
+        if (root / graph.metrics / "paired.json").is_file():
+            values |= _measure_table(root / graph.metrics, prefix)
+            values |= _measure_seeds(root, graph, prefix)
+    for path in sorted(root.glob("metrics/*/*.json")):
+        if path.parent.name in {track.name for track in (root / TRACKS).iterdir()}:
+            values |= flatten(f"tracks.{path.parent.name}.{path.stem}", read_json(path))
     for name in ("prompts", "generate", "filter", "sft", "grpo"):
         values |= flatten(name, read_json(root / "metrics" / f"{name}.json"))
     runs = {path.stem: read_json(path) for path in (root / "runs").glob("*.json")}
-    values["run.minutes"] = sum(run["duration_s"] for run in runs.values()) / 60
+    tracks = {name: run for name, run in runs.items() if name not in _list_core(root)}
+    minutes = {name: run["duration_s"] / 60 for name, run in runs.items()}
+    values["run.minutes"] = sum(minutes[name] for name in runs if name not in tracks)
+    values["tracks.minutes"] = sum(minutes[name] for name in tracks)
     values["run.gib"] = max(run["peak_memory_bytes"] for run in runs.values()) / 2**30
     for stage, run in runs.items():
         values |= {f"run.{stage}.s": run["duration_s"], f"run.{stage}.commit": run["commit"][:10]}
@@ -103,20 +108,39 @@ def measure(root: Path) -> dict[str, Any]:
     for lock in (root / "containers").glob("*.lock.txt"):
         text = lock.read_text(encoding="utf-8")
         values[f"packages.{lock.name.partition('.')[0]}"] = len(re.findall(r"(?m)^\S+==", text))
-    return values | _measure_seeds(root)
+    return values
 
 
-def _measure_seeds(root: Path) -> dict[str, Any]:
-    runs = read_seeds(root)
+def _list_core(root: Path) -> set[str]:
+    """Returns the names of the core graph's runs."""
+    lock = YAML(typ="safe", pure=True).load(root / "dvc.lock")["stages"]
+    return {name_run(stage) for stage in lock}
+
+
+def _measure_table(folder: Path, prefix: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for path in sorted(folder.glob("evaluate/*.json")):
+        for task, cell in read_json(path).items():
+            values |= {f"{prefix}{task}.{path.stem}.{key}": value for key, value in cell.items()}
+    for task, pairs in read_json(folder / "paired.json").items():
+        for pair, found in pairs.items():
+            values |= {f"{prefix}{task}.{pair}.{key}": value for key, value in found.items()}
+    return values
+
+
+def _measure_seeds(root: Path, graph: Graph, prefix: str) -> dict[str, Any]:
+    runs = read_seeds(root, graph)
     seeds = ", ".join(str(run["seed"]) for run in runs)
-    values: dict[str, Any] = {"seeds.num": len(runs), "seeds.all": seeds}
+    values: dict[str, Any] = {f"{prefix}seeds.num": len(runs), f"{prefix}seeds.all": seeds}
+    pairs = read_json(root / graph.metrics / "paired.json")
     for task, by_model in runs[0]["accuracy"].items():
         found = {model: [run["accuracy"][task][model] for run in runs] for model in by_model}
-        found["grpo_minus_sft"] = [
-            run["accuracy"][task]["grpo"] - run["accuracy"][task]["sft"] for run in runs
-        ]
+        for pair in pairs[task]:
+            second, _, first = pair.partition("_minus_")
+            both = zip(found[second], found[first], strict=True)
+            found[pair] = [after - before for after, before in both]
         for name, numbers in found.items():
-            key = f"seeds.{task}.{name}"
+            key = f"{prefix}seeds.{task}.{name}"
             values |= {f"{key}.{run['seed']}": x for run, x in zip(runs, numbers, strict=True)}
             values[f"{key}.mean"] = fmean(numbers)
             if len(numbers) > 1:

@@ -1,6 +1,7 @@
 """Runs the recipe with other seeds and keeps what it measured: how much results vary by chance.
 
-The problems stay as they are; what is sampled, kept, shuffled and trained changes.
+The problems stay as they are; what is sampled, kept, shuffled and trained changes. The core graph
+is run alone, or the tracks are, after the core as it is recorded.
 """
 
 from __future__ import annotations
@@ -9,26 +10,52 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
 
 from stages._audit.git import git
-from stages._audit.published import read_json, read_models, read_run
+from stages._audit.published import read_json
 from stages._contract.artifacts import write_json
+from stages._contract.places import TRACKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SEEDED = ("generate", "filter", "sft", "grpo")
-FOLDER = Path("metrics/seeds")
+SEEDED = ("generate", "filter", "sft", "preference", "grpo")
 
 
-def record_seeds(root: Path, seeds: Iterable[int]) -> Iterator[Path]:
-    """Runs the recipe of the repository's commit with each seed, and yields the file it wrote.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """What is run with other seeds."""
 
-    It runs in a clone, which is removed: what you are working on stays as it is.
+    metrics: Path  # of its report; the seeds' records lie below
+    run: str  # the manifest that says for all stages which commit ran, and where
+    locks: str  # of its stages, as a pattern
+    command: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Returns where the runs with other seeds are recorded."""
+        return self.metrics / "seeds"
+
+
+CORE = Graph(metrics=Path("metrics"), run="grpo", locks="dvc.lock", command=("repro",))
+ALL_TRACKS = Graph(
+    metrics=Path("metrics/results"),
+    run="report-results-report",
+    locks=f"{TRACKS}/*/dvc.lock",
+    command=("repro", "--all-pipelines"),
+)
+
+
+def record_seeds(root: Path, seeds: Iterable[int], graph: Graph = CORE) -> Iterator[Path]:
+    """Runs the graph of the repository's commit with each seed, and yields the file it wrote.
+
+    It runs in a clone, which is removed: what you are working on stays as it is. The clone shares
+    DVC's cache, in which it finds what does not depend on the seeds.
 
     Raises:
         ValueError: a run failed; its own message is above.
@@ -38,50 +65,67 @@ def record_seeds(root: Path, seeds: Iterable[int]) -> Iterator[Path]:
         done = git(root, "clone", "--quiet", str(root.resolve()), str(clone))
         if done.returncode:
             raise ValueError(f"git cannot clone {root}: {done.stderr.strip()}")
+        cache = root.resolve() / ".dvc" / "cache"
+        _dvc(clone, "config", "--local", "cache.dir", str(cache))
         for seed in seeds:
-            _run(clone, seed)
-            path = root / FOLDER / f"{seed}.json"
-            write_json(path, read_seed(clone, seed))
+            set_seed(clone, seed, graph)
+            _dvc(clone, *graph.command)
+            path = root / graph.folder / f"{seed}.json"
+            write_json(path, read_seed(clone, seed, graph))
             yield path
 
 
-def _run(clone: Path, seed: int) -> None:
+def set_seed(root: Path, seed: int, graph: Graph) -> None:
+    """Writes the seed into the parameters of the graph's stages, and no others."""
+    files = [Path("params.yaml")] if graph is CORE else sorted(root.glob(f"{TRACKS}/*/params.yaml"))
     yaml = YAML()
-    sections = yaml.load(clone / "params.yaml")
-    for stage in SEEDED:
-        sections[stage]["seed"] = seed
-    yaml.dump(sections, clone / "params.yaml")
+    for file in files:
+        stages = yaml.load(root / file)
+        for stage in SEEDED:
+            if graph is CORE:
+                stages[stage]["seed"] = seed
+            else:
+                for section in stages.get(stage, {}).values():
+                    section["seed"] = seed
+        yaml.dump(stages, root / file)
+
+
+def _dvc(clone: Path, *arguments: str) -> None:
     folder = Path(sys.executable).parent
     env = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run([folder / "dvc", "repro"], cwd=clone, env=env, check=False)  # noqa: S603
+    done = subprocess.run([folder / "dvc", *arguments], cwd=clone, env=env, check=False)  # noqa: S603
     if done.returncode:
-        raise ValueError(f"the recipe failed with seed {seed}: {clone} had the message above")
+        raise ValueError(f"dvc {' '.join(arguments)} failed in {clone}, with the message above")
 
 
-def read_seed(root: Path, seed: int) -> dict[str, Any]:
+def read_seed(root: Path, seed: int, graph: Graph = CORE) -> dict[str, Any]:
     """Returns what a run left: its commit and machine, accuracies and outputs.
 
     Keys: seed; commit; machine, as in manifests; accuracy, in [0, 1] by task and model; outs, DVC's
     digest by stage, so that a run with this seed can be compared byte for byte.
     """
-    run = read_run(root, "grpo")
-    lock = YAML(typ="safe", pure=True).load(root / "dvc.lock")["stages"]
-    models = read_models(root)
-    cells = {model: read_json(root / "metrics/evaluate" / f"{model}.json") for model in models}
+    run = read_json(root / "runs" / f"{graph.run}.json")
+    files = sorted((root / graph.metrics / "evaluate").glob("*.json"))
+    cells = {path.stem: read_json(path) for path in files}
+    tasks = next(iter(cells.values()))
+    outs: dict[str, str] = {}
+    for lock in sorted(root.glob(graph.locks)):
+        stages = YAML(typ="safe", pure=True).load(lock)["stages"]
+        prefix = "" if graph is CORE else f"{lock.parent.name}/"
+        outs |= {f"{prefix}{name}": stage["outs"][0]["md5"] for name, stage in stages.items()}
     return {
         "seed": seed,
         "commit": run["commit"],
         "machine": run["machine"],
         "accuracy": {
-            task: {model: cells[model][task]["accuracy"] for model in models}
-            for task in cells[models[0]]
+            task: {model: cell[task]["accuracy"] for model, cell in cells.items()} for task in tasks
         },
-        "outs": {stage: lock[stage]["outs"][0]["md5"] for stage in sorted(lock)},
+        "outs": dict(sorted(outs.items())),
     }
 
 
-def read_seeds(root: Path) -> list[dict[str, Any]]:
+def read_seeds(root: Path, graph: Graph = CORE) -> list[dict[str, Any]]:
     """Returns the recorded runs by seed; the one with the seed of params.yaml comes first."""
     seed = YAML(typ="safe", pure=True).load(root / "params.yaml")["grpo"]["seed"]
-    others = [read_json(path) for path in (root / FOLDER).glob("*.json")]
-    return [read_seed(root, seed), *sorted(others, key=lambda run: int(run["seed"]))]
+    others = [read_json(path) for path in (root / graph.folder).glob("*.json")]
+    return [read_seed(root, seed, graph), *sorted(others, key=lambda run: int(run["seed"]))]

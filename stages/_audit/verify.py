@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from stages._audit.claims import find_problems
 from stages._audit.git import git
 from stages._audit.published import is_made, name_command, read_json, read_run
-from stages._audit.seeds import read_seeds
+from stages._audit.seeds import ALL_TRACKS, CORE, Graph, read_seeds
 from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages._contract.params import load, load_all, load_cell, read_sections
 from stages._contract.places import TRACKS, below
@@ -27,7 +29,7 @@ from stages.report.stage import check_same_problems, compare_models
 from stages.report.table import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dvc.stage import Stage
 
@@ -62,7 +64,7 @@ def verify(root: Path) -> list[Claim]:
         try:
             for claim in check(root):  # one by one: what comes before an error is kept
                 claims.append(claim)  # noqa: PERF402
-        except (ValueError, KeyError, FileNotFoundError) as error:
+        except (ValueError, KeyError, FileNotFoundError, DvcException) as error:
             name = check.__name__.removeprefix("_check_")
             claims.append(Claim(name, f"cannot be checked: {type(error).__name__}: {error}"))
     return claims
@@ -91,8 +93,8 @@ def _check_git(root: Path) -> Iterator[Claim]:
     )
     with Repo(str(root)) as repo:
         stages = _list_recorded(repo)
-        made = {out.fs_path for stage in stages.values() for out in stage.outs}
-        for run_name, stage in stages.items():
+        made = {out.fs_path for _, stage in stages for out in stage.outs}
+        for run_name, stage in stages:
             run = read_json(root / "runs" / f"{run_name}.json")
             code = [dep.fs_path for dep in stage.deps if not is_made(dep.fs_path, made)]
             name = f"runs/: {run_name} ran at {run['commit'][:10]}, with the code that is here"
@@ -102,8 +104,8 @@ def _check_git(root: Path) -> Iterator[Claim]:
             yield Claim(name, *_compare_code(root, run["commit"], code))
 
 
-def _list_recorded(repo: Repo) -> dict[str, Stage]:
-    """Returns by the name of its run each stage of the core graph and of the tracks that were run.
+def _list_recorded(repo: Repo) -> list[tuple[str, Stage]]:
+    """Returns each stage of the core graph and of the tracks that were run, by its run's name.
 
     A track without a lock claims nothing.
     """
@@ -112,7 +114,7 @@ def _list_recorded(repo: Repo) -> dict[str, Stage]:
         for stage in repo.index.stages
         if not _is_track(stage) or Path(stage.path).with_name("dvc.lock").is_file()
     ]
-    return dict(sorted((name_command(stage.cmd), stage) for stage in stages))
+    return sorted(((name_command(stage.cmd), stage) for stage in stages), key=itemgetter(0))
 
 
 def _is_track(stage: Stage) -> bool:
@@ -132,8 +134,8 @@ def _check_lock(root: Path) -> Iterator[Claim]:
     """dvc.lock against dvc.yaml, params.yaml, the code, and the outputs that are here."""
     with Repo(str(root)) as repo:
         stages = _list_recorded(repo)
-        made = {out.fs_path: out.hash_info for stage in stages.values() for out in stage.outs}
-        for name, stage in stages.items():
+        made = {out.fs_path: out.hash_info for _, stage in stages for out in stage.outs}
+        for name, stage in stages:
             problems = [*_find_changes(stage, made)]
             absent = sum(out.use_cache and not out.exists for out in stage.outs)
             note = "its output is not here" if absent else ""
@@ -184,20 +186,26 @@ def _check_seeds(root: Path) -> Iterator[Claim]:
     Same model and problems. Where the code has changed, the two recorded runs must have the same
     responses to all evaluation problems, byte for byte: then the change is none of the recipe.
     """
-    recorded, *others = read_seeds(root)
-    paths = ("params.yaml", "dvc.yaml", "containers/cpu.lock.txt", "stages")
-    no_stages = (":!stages/_audit", ":!stages/__main__.py")
+    yield from _check_graph_s_seeds(root, CORE, ("params.yaml", "dvc.yaml"))
+    if (root / ALL_TRACKS.metrics).is_dir():
+        yield from _check_graph_s_seeds(root, ALL_TRACKS, ("params.yaml", TRACKS.name))
+
+
+def _check_graph_s_seeds(root: Path, graph: Graph, files: Sequence[str]) -> Iterator[Claim]:
+    recorded, *others = read_seeds(root, graph)
+    code = ("containers/cpu.lock.txt", "stages", ":!stages/_audit", ":!stages/__main__.py")
     for run in others:
-        name = f"metrics/seeds/{run['seed']}.json: ran at {run['commit'][:10]} with this code"
-        changed, note = _compare_code(root, run["commit"], (*paths, *no_stages))
-        responses = ("metrics/report/samples", "metrics/evaluate")
+        path = graph.folder / f"{run['seed']}.json"
+        name = f"{path}: ran at {run['commit'][:10]} with this code"
+        changed, note = _compare_code(root, run["commit"], (*files, *code))
+        responses = [f"{graph.metrics}/report/samples"]
         if changed and not _compare_code(root, run["commit"], responses)[0]:
             changed, note = None, "the code has changed since, the recorded responses have not"
         problems = [changed] if changed else []
         problems += [
             f"{stage} had another output"
             for stage in ("fetch", "prompts")
-            if run["outs"][stage] != recorded["outs"][stage]
+            if graph is CORE and run["outs"][stage] != recorded["outs"][stage]
         ]
         yield Claim(name, "; ".join(problems) or None, note)
 
