@@ -1,7 +1,7 @@
 """The response format and the verifier that filter, grpo and evaluate share.
 
 A response is `<think>…</think>`, optional white space, `<answer>…</answer>`, and nothing else: each
-tag exactly once. DeepSeek-R1, section 2.2.2, names both rewards and gives no code. Deviations from
+tag exactly once. DeepSeek-R1 (v2), section 2.2, has both rewards and no code. Deviations from
 Open-R1's, each with a test:
 
 1. The whole text is matched: no garbage before, between or after, and no second block.
@@ -21,6 +21,7 @@ import logging
 import re
 import threading
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 
 import math_verify
@@ -32,6 +33,9 @@ _TEXT = rf"((?:(?!{_TAG}).)*)"
 _FORMAT = re.compile(rf"<think>{_TEXT}</think>\s*<answer>{_TEXT}</answer>", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[0-9](?:[0-9.,]*[0-9])?")
+
+# As lm-eval's `flexible-extract` of gsm8k finds numbers.
+_ANYWHERE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
 
 # It warns once per process that a thread has no timeout, which is known here.
 logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -81,6 +85,23 @@ def is_equal(answer: str, gold: str) -> bool:
     return bool(
         math_verify.verify(list(reference), parsed, timeout_seconds=timeout_s, raise_on_error=False)
     )
+
+
+def is_correct_anywhere(text: str, gold: str) -> bool:
+    """Returns whether the last number of the text, in whatever format, is that of the reference.
+
+    lm-eval's `flexible-extract` of gsm8k: thousands' commas, dollar signs and a full stop behind it
+    are no part of the number. False if the reference is no number.
+    """
+    numbers = _ANYWHERE.findall(text)
+    return bool(numbers) and _to_number(numbers[-1]) == _to_number(gold.strip()) is not None
+
+
+def _to_number(text: str) -> Fraction | None:
+    try:
+        return Fraction(re.sub(r"[$,]|\.$", "", text))
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 @cache

@@ -34,6 +34,7 @@ REWARDS = (
     "code",
     "code_format",
     "cosine",
+    "flexible_accuracy",
     "format",
     "ioi_code",
     "language_consistency",

@@ -12,6 +12,8 @@ ROWS = {
     "format_rate": "in the format",
     "accuracy_given_format": "right, of those in the format",
 }
+# What the scorer of the response format adds.
+FLEXIBLE = {"flexible_accuracy": "right, in any format (the last number)"}
 # Keys of results.json that are no share of responses, or are shown otherwise. A task's scorer may
 # have others, such as a bias score.
 _OTHER_KEYS = {"majority_accuracy", "mean_tokens", "num_problems", "num_samples"}
@@ -61,7 +63,7 @@ def _rows(cell: Mapping[str, Any]) -> dict[str, str]:
         rows["majority_accuracy"] = "of problems: most answers right (cons@k)"
     for key in cell:
         if key not in rows and key not in _OTHER_KEYS and not key.endswith("_stderr"):
-            rows[key] = key.replace("_", " ")
+            rows[key] = FLEXIBLE.get(key, key.replace("_", " "))
     return rows
 
 

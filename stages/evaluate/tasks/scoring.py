@@ -13,7 +13,7 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from stages.filter.verify import is_equal, parse
+from stages.filter.verify import is_correct_anywhere, is_equal, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -146,7 +146,16 @@ def _prepare(problem: Problem) -> Problem:
     return problem
 
 
-SCORER = Scorer(read=_read, judge=_judge, prepare=_prepare, keeps_answers=False)
+def _measure(cells: Sequence[tuple[Problem, Row]]) -> Measures:
+    """Returns the share that is right in any format: how much of a gain is the format alone."""
+    shares = [
+        fmean(is_correct_anywhere(text, problem["answer"]) for text in row["responses"])
+        for problem, row in cells
+    ]
+    return {"flexible_accuracy": fmean(shares), "flexible_accuracy_stderr": stderr(shares)}
+
+
+SCORER = Scorer(read=_read, judge=_judge, prepare=_prepare, keeps_answers=False, measure=_measure)
 process_results = SCORER.process_results
 
 

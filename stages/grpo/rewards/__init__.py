@@ -10,7 +10,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stages.grpo.rewards.accuracy import accuracy_reward, answer_accuracy, answer_format
+from stages.grpo.rewards.accuracy import (
+    accuracy_reward,
+    answer_accuracy,
+    answer_format,
+    flexible_accuracy,
+)
 from stages.grpo.rewards.code import binary_code_reward, code_reward, read_json
 from stages.grpo.rewards.contest import cf_code_reward, ioi_code_reward
 from stages.grpo.rewards.length import (
@@ -67,6 +72,7 @@ def get_reward_funcs(args: Any) -> list[Reward]:
             max_value_correct=args.cosine_max_value_correct,
             max_len=args.cosine_max_len,
         ),
+        "flexible_accuracy": lambda: flexible_accuracy,
         "format": lambda: format_reward,
         "ioi_code": lambda: partial(ioi_code_reward, **_limit_programs(args)),
         "language_consistency": lambda: get_language_consistency_reward(

@@ -2,7 +2,7 @@
 
 `accuracy_reward` is Open-R1's (a box after the thought, LaTeX only). `answer_accuracy` and
 `answer_format` are this project's default: the answer inside `<answer>`, as filter and evaluate
-read it. DeepSeek-R1, section 2.2.2, names an accuracy reward and a format reward.
+read it. DeepSeek-R1 (v2), section 2.2, names an accuracy reward and a format reward.
 
 Deviations of `accuracy_reward` from Open-R1's, each with a test:
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import math_verify
 from math_verify.parser import NormalizationConfig
 
-from stages.filter.verify import _INTEGER, _NUMBER, is_equal, parse
+from stages.filter.verify import _INTEGER, _NUMBER, is_correct_anywhere, is_equal, parse
 from stages.grpo.rewards.completions import read_texts
 from stages.grpo.rewards.verifier import compare
 
@@ -102,6 +102,23 @@ def answer_accuracy(
         _value(next(verdicts) if is_slow else is_equal(*pair))
         for pair, is_slow in zip(pairs, slow, strict=True)
     ]
+
+
+def flexible_accuracy(
+    completions: Completions,
+    answer: Sequence[str],
+    *,
+    prompts: Prompts | None = None,
+    **columns: object,
+) -> list[float]:
+    """Returns 1.0 where the completion's last number is the reference, whatever stands around it.
+
+    For a model that knows no format yet, as R1-Zero's base; a number behind the answer hides it.
+    """
+    del columns
+    texts = read_texts(completions, prompts)
+    pairs = zip(texts, answer, strict=True)
+    return [float(is_correct_anywhere(text, gold)) for text, gold in pairs]
 
 
 def answer_format(

@@ -7,7 +7,14 @@ import time
 
 import pytest
 
-from stages.filter.verify import MAX_ANSWER_LENGTH, Response, is_correct, is_equal, parse
+from stages.filter.verify import (
+    MAX_ANSWER_LENGTH,
+    Response,
+    is_correct,
+    is_correct_anywhere,
+    is_equal,
+    parse,
+)
 
 GOOD = "<think>1 + 2 = 3</think><answer>3</answer>"
 
@@ -113,3 +120,26 @@ def test_threads_get_the_same_verdicts() -> None:
     thread.start()
     thread.join()
     assert verdicts == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "expected"),
+    [
+        ("7 + 5 = 12, and 12 + 5 = 17.", "17", True),
+        ("It is $1,017.", "1017", True),
+        ("17, but I am not sure about 16", "17", False),
+        ("<think>12 + 5 = 17</think><answer>18</answer>", "17", False),
+        ("<answer>17</answer>", "17", True),
+        ("-17", "17", False),
+        ("17.0", "17", True),
+        ("one half is 0.5", "1/2", True),
+        ("seventeen", "17", False),
+        ("...", "17", False),
+        ("1.2.3", "17", False),
+        ("x", "x", False),
+        ("", "17", False),
+        ("9" * 5000, "17", False),
+    ],
+)
+def test_last_number_counts_anywhere(text: str, gold: str, expected: bool) -> None:  # noqa: FBT001
+    assert is_correct_anywhere(text, gold) is expected

@@ -11,6 +11,7 @@ from stages.grpo.rewards.accuracy import (
     answer_accuracy,
     answer_format,
     final_text,
+    flexible_accuracy,
 )
 
 
@@ -180,3 +181,8 @@ def test_tag_that_the_template_wrote_is_put_back() -> None:
     assert answer_accuracy([completion], ["3"], prompts=["1 + 2?"]) == [0.0]
     assert answer_format([completion]) == [0.0]
     assert accuracy_reward([r"\boxed{3}"], ["3"], prompts=[prompt]) == [0.0]
+
+
+def test_flexible_accuracy_takes_the_last_number() -> None:
+    completions = _completions("4 + 7 = 11", "<answer>11</answer> or 12", "eleven")
+    assert flexible_accuracy(completions, ["11", "11", "11"]) == [1.0, 0.0, 0.0]

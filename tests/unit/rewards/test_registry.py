@@ -104,7 +104,8 @@ def test_open_r1s_names_and_arguments_will_do() -> None:
 
 def test_page_has_all_rewards_and_the_columns_that_they_need() -> None:
     page = (Path(stage.__file__).parent / "README.md").read_text(encoding="utf-8")
-    table = dict(re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", page))
+    _, rows = page.split("| name in `grpo.rewards` |")
+    table = dict(re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", rows.partition("\n\n")[0]))
     assert sorted(table) == sorted(REWARDS)
     functions = rewards.get_reward_funcs(SimpleNamespace(reward_funcs=REWARDS, **OPEN_R1_ARGS))
     needed = {name: find_columns(f) for name, f in zip(REWARDS, functions, strict=True)}
