@@ -169,7 +169,7 @@ def to_trl(params: GrpoParams, work: Path) -> dict[str, Any]:
 def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[str, Any]:
     """Writes the trained model and its log.jsonl into `out`; returns means over the last steps.
 
-    Source: DeepSeekMath, equation 3, and DeepSeek-R1, section 2.2.1, as TRL implements them.
+    Source: DeepSeekMath, equation 3, and DeepSeek-R1 (v2), section 2.1, as TRL implements them.
 
     Raises:
         ValueError: vLLM is asked for where TRL cannot feed it new weights.

@@ -408,12 +408,6 @@ class PromptsParams:
                     f"that are asked for, not {source.num_draws}; more, since repeated draws are "
                     f"dropped"
                 )
-        for index, key in enumerate(Counts._fields):
-            if sum(asked[index] for asked in numbers.values()) == 0:
-                raise ValueError(
-                    f"prompts.sources: {key} is 0 in every source: a later stage would have no "
-                    f"problem to work on"
-                )
 
 
 def _require_mixture(mixture: Mixture, sources: dict[str, Source]) -> None:

@@ -121,7 +121,7 @@ def _score_code_format(text: str, language: str) -> float:
 
 
 def get_language_consistency_reward(language: str = "en") -> Callable[..., list[float]]:
-    r"""Returns the reward of a chain of thought in one language (DeepSeek-R1, section 2.3.2).
+    r"""Returns the reward of a chain of thought in one language (DeepSeek-R1 v2, 3.2.1).
 
     It is the share of words in the target language among the words of the think block, in [0, 1].
     The paper gives no more, so this is ours: the think block opens the completion, once; where a
