@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def change(repo: Path, values: dict[str, Any]) -> None:
-    """Sets dotted keys of params.yaml."""
+def change(repo: Path, values: dict[str, Any], file: str = "params.yaml") -> None:
+    """Sets dotted keys of params.yaml, or of a track's."""
     yaml = YAML()
-    sections = yaml.load(repo / "params.yaml")
+    sections = yaml.load(repo / file)
     for key, value in values.items():
         *folders, last = key.split(".")
         section = sections
         for folder in folders:
             section = section[folder]
         section[last] = value
-    yaml.dump(sections, repo / "params.yaml")
+    yaml.dump(sections, repo / file)
 
 
 def call(repo: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -44,9 +44,9 @@ def dvc(repo: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def would_run(repo: Path) -> list[str]:
+def would_run(repo: Path, *options: str) -> list[str]:
     """Returns the stages that have changed, and all that depend on them."""
-    lines = dvc(repo, "repro", "--dry", "--force-downstream").splitlines()
+    lines = dvc(repo, "repro", "--dry", "--force-downstream", *options).splitlines()
     return sorted(line.split("'")[1] for line in lines if line.startswith("Running stage"))
 
 

@@ -159,12 +159,6 @@ def test_task_names_are_file_names(name: str) -> None:
         PromptsParams(**SETTINGS, decontamination=DECONTAMINATION, sources={name: gym()})
 
 
-@pytest.mark.parametrize("key", ["num_train", "num_rl", "num_evaluate"])
-def test_every_later_stage_has_problems(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key} is 0 in every source"):
-        PromptsParams(**SETTINGS, decontamination=DECONTAMINATION, sources={"a": gym(**{key: 0})})
-
-
 @pytest.mark.parametrize(
     "change", [{"ngram": 0}, {"min_frequency": 0.0}, {"min_frequency": 1.5}, {"num_rows": 0}]
 )
