@@ -329,6 +329,34 @@ def test_problems_without_an_answer_reach_the_rl_split(
     assert not (tmp_path / "evaluate" / "code.jsonl").exists()
 
 
+def test_general_prompts_reach_training_and_rl_with_their_category(
+    tmp_path: Path, inputs: PromptsInputs
+) -> None:
+    """The shipped files, as a track has them: R1's general data, and what reward models score."""
+    settings: dict[str, Any] = {
+        "kind": "jsonl",
+        "question_field": "question",
+        "answer_field": None,
+        "answer_after": None,
+        "columns": ["category"],
+        "max_invalid": 0,
+        "num_evaluate": 0,
+    }
+    sources = {}
+    for name, num_train, num_rl in (("general", 60, 60), ("safety", 0, 60)):
+        path = Path(__file__).parents[3] / f"stages/prompts/problems/{name}.jsonl"
+        pin = {"path": str(path), "sha256": sha256_file(path)}
+        sources[name] = JsonlSource(**settings, **pin, num_train=num_train, num_rl=num_rl)
+    run(stage_params(**sources, gym=gym()), inputs, tmp_path, tmp_path)
+    rows = read_jsonl(tmp_path / "rl.jsonl")
+    assert Counter(row["task"] for row in rows if row["category"]) == {"general": 60, "safety": 60}
+    assert {row["answer"] for row in rows if row["category"]} == {None}
+    assert all(row["answer"] for row in rows if row["category"] is None)
+    trained = [row for row in read_jsonl(tmp_path / "train.jsonl") if row["task"] == "general"]
+    assert len(trained) == 60
+    assert len({row["category"] for row in trained}) >= 6
+
+
 def test_unreachable_hub_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     source = HubSource(
