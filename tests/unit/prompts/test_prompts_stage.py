@@ -338,6 +338,7 @@ def test_general_prompts_reach_training_and_rl_with_their_category(
         "question_field": "question",
         "answer_field": None,
         "answer_after": None,
+        "solution_field": None,
         "columns": ["category"],
         "max_invalid": 0,
         "num_evaluate": 0,
