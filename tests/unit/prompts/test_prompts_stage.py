@@ -343,10 +343,10 @@ def test_general_prompts_reach_training_and_rl_with_their_category(
         "max_invalid": 0,
         "num_evaluate": 0,
     }
-    sources = {}
+    sources: dict[str, Any] = {}
     for name, num_train, num_rl in (("general", 60, 60), ("safety", 0, 60)):
         path = Path(__file__).parents[3] / f"stages/prompts/problems/{name}.jsonl"
-        pin = {"path": str(path), "sha256": sha256_file(path)}
+        pin: dict[str, Any] = {"path": str(path), "sha256": sha256_file(path)}
         sources[name] = JsonlSource(**settings, **pin, num_train=num_train, num_rl=num_rl)
     run(stage_params(**sources, gym=gym()), inputs, tmp_path, tmp_path)
     rows = read_jsonl(tmp_path / "rl.jsonl")
