@@ -40,7 +40,7 @@ _REMOVED = (
     "contaminated_whole",
     "near_duplicates",
 )
-_BATCH = 500  # problems whose leaks are looked for at once
+_BATCH = 2000  # problems whose leaks are looked for at once
 
 
 class Rows(Sequence[Row]):
