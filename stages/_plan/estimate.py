@@ -15,12 +15,14 @@ from stages._plan.speed import (
     training_tokens_per_s,
 )
 from stages._plan.workload import FORWARD_PASSES, HOUR, SIGMA, TRACE_TOKENS
+from stages.prompts.params import count_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stages._plan.models import Model
     from stages._plan.simulate import Outcome
+    from stages.prompts.params import PromptsParams
 
 # Rows of published traces, where max_rows is null: the data set's card.
 ROWS_OF = {"open-r1/Mixture-of-Thoughts": 350_000}
@@ -84,7 +86,7 @@ def estimate_generate(model: Model, sections: Mapping[str, Any]) -> Estimate:
         weight_size=DTYPE_BYTES[engine.dtype],
     )
     speed = replica.tokens_per_s(replica.max_sequences, tokens / 2)
-    problems = sum(source.num_train for source in sections["prompts"].sources.values())
+    problems = _num_train(sections["prompts"])
     return Estimate(
         stage="generate",
         gpus=engine.tensor_parallel_size,
@@ -106,9 +108,13 @@ def num_traces(sections: Mapping[str, Any]) -> int:
     if traces is not None and sections["sft"].dataset.endswith("traces.jsonl"):
         rows = traces.max_rows
         return ROWS_OF.get(getattr(traces, "repo", ""), 0) if rows is None else rows
-    per_problem = min(sections["filter"].max_per_prompt, sections["generate"].num_samples)
-    rows = per_problem * sum(source.num_train for source in sections["prompts"].sources.values())
-    return rows
+    per_problem: int = min(sections["filter"].max_per_prompt, sections["generate"].num_samples)
+    return per_problem * _num_train(sections["prompts"])
+
+
+def _num_train(params: PromptsParams) -> int:
+    """Returns the number of training problems, of a mixture's too."""
+    return sum(count_problems(params, name).num_train for name in params.sources)
 
 
 def estimate_sft(model: Model, sections: Mapping[str, Any]) -> Estimate:

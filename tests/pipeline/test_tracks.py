@@ -28,14 +28,29 @@ def tracks(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "tracks", copy / "tracks", ignore=shutil.ignore_patterns("dvc.lock"))
     core = YAML(typ="safe", pure=True).load(copy / "params.yaml")
     source = core["prompts"]["sources"]["arithmetic"]
-    change(copy, {"grpo.zero.max_completion_length": 12}, "tracks/r1-zero/params.yaml")
+    # The tiny model's tokens are bytes, and its context has 256 of them.
     values: dict[str, Any] = {
+        "grpo.zero.max_completion_length": 12,
+        "prompts.zero_prompts.system_prompt": "Think in <think> </think>.",
+    }
+    change(copy, values, "tracks/r1-zero/params.yaml")
+    values = {
         "grpo.scenarios_rules.max_steps": 2,
         "grpo.scenarios.max_steps": 2,
         "generate.general_samples.max_tokens": 12,
-        "prompts.general_prompts.sources.general.num_train": 20,
+        # It knows one kind of problem, and never ends its answers to others.
+        "prompts.general_prompts.sources.general": {
+            **source,
+            "answer_field": None,
+            "answer_after": None,
+            "columns": ["q"],
+            "num_train": 20,
+            "num_rl": 0,
+            "num_evaluate": 0,
+        },
         "prompts.scenarios_prompts.sources.arithmetic": source,
         "filter.general_data.min_rows": 1,
+        "preference.reward_model": {"drop_longer": True},
     }
     change(copy, values, "tracks/r1/params.yaml")
     dvc(copy, "repro", ALL)
