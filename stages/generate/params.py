@@ -32,6 +32,7 @@ class GenerateParams:
     cpu_isa: CpuIsa
     model: str
     prompts: str
+    examples: str
     num_examples: int
     num_samples: int
     temperature: float
@@ -45,6 +46,7 @@ class GenerateParams:
         remedy = "artifacts/base is the base model, any other folder a teacher"
         check_artifact("generate.model", self.model, remedy)
         check_artifact("generate.prompts", self.prompts, "artifacts/prompts/train.jsonl")
+        check_artifact("generate.examples", self.examples, "artifacts/prompts/examples.jsonl")
         bounds: Mapping[str, tuple[int, str]] = {
             "num_threads": (1, "the CPU threads of the engine"),
             "num_examples": (0, "0 samples without worked examples"),
@@ -87,5 +89,5 @@ def inputs(params: GenerateParams, cell: Cell) -> GenerateInputs:
     return GenerateInputs(
         model=Path(params.model),
         prompts=Path(params.prompts),
-        examples=Path("artifacts/prompts/examples.jsonl"),
+        examples=Path(params.examples),
     )
