@@ -35,9 +35,16 @@ def tracks(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     change(copy, values, "tracks/r1-zero/params.yaml")
     values = {
+        **{
+            f"grpo.{step}.max_completion_length": 12
+            for step in ("reasoning_rl", "scenarios_rules", "scenarios")
+        },
+        **{
+            f"generate.{step}.max_tokens": 12
+            for step in ("cold_start_samples", "reasoning_samples", "general_samples")
+        },
         "grpo.scenarios_rules.max_steps": 2,
         "grpo.scenarios.max_steps": 2,
-        "generate.general_samples.max_tokens": 12,
         # It knows one kind of problem, and never ends its answers to others.
         "prompts.general_prompts.sources.general": {
             **source,
@@ -74,6 +81,7 @@ def test_each_step_begins_with_the_model_that_the_paper_says(tracks: Path) -> No
         return {path for path in read(tracks, f"runs/{run}.json")["inputs"] if "jsonl" not in path}
 
     assert read_inputs("grpo-r1-zero-zero") == {"artifacts/base"}
+    assert read_inputs("generate-r1-cold_start_samples") == {"artifacts/base"}
     assert read_inputs("sft-r1-cold_start") == {"artifacts/base"}
     assert read_inputs("grpo-r1-reasoning_rl") == {"artifacts/r1/cold_start"}
     assert read_inputs("generate-r1-reasoning_samples") == {"artifacts/r1/reasoning_rl"}
