@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import reduce
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dvc.dependency import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
@@ -97,12 +99,31 @@ def _check_git(root: Path) -> Iterator[Claim]:
         made = {out.fs_path for _, stage in stages for out in stage.outs}
         for run_name, stage in stages:
             run = read_json(root / "runs" / f"{run_name}.json")
-            code = [dep.fs_path for dep in stage.deps if not is_made(dep.fs_path, made)]
+            params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+            others = [dep.fs_path for dep in stage.deps if dep not in params]
+            code = [path for path in others if not is_made(path, made)]
             name = f"runs/: {run_name} ran at {run['commit'][:10]}, with the code that is here"
             if run["dirty"]:
                 yield Claim(name, "with uncommitted changes")
                 continue
-            yield Claim(name, *_compare_code(root, run["commit"], code))
+            problem, note = _compare_code(root, run["commit"], code)
+            problems = [problem] if problem else []
+            problems += [] if note else _find_changed_params(root, run["commit"], params)
+            yield Claim(name, "; ".join(problems) or None, note)
+
+
+def _find_changed_params(
+    root: Path, commit: str, params: Iterable[ParamsDependency]
+) -> Iterator[str]:
+    """Yields the stage's own sections of parameters that were others in the commit."""
+    for dep in params:
+        path = Path(dep.fs_path).relative_to(root.resolve()).as_posix()
+        yaml = YAML(typ="safe", pure=True)
+        files = [yaml.load(text) for text in (read_at(root, commit, path) or "{}", root / path)]
+        for key in dep.params:
+            sections = [reduce(lambda d, k: d.get(k, {}), key.split("."), file) for file in files]
+            if sections[0] != sections[1]:
+                yield f"changed since: {path}: {key}"
 
 
 def _list_recorded(repo: Repo) -> list[tuple[str, Stage]]:
