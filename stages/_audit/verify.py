@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 from stages._audit.claims import find_problems
 from stages._audit.git import git, read_at
-from stages._audit.published import is_made, name_command, read_json, read_run
+from stages._audit.published import is_made, name_command, name_run, read_json, read_run
 from stages._audit.seeds import ALL_TRACKS, CORE, Graph, read_seeds
 from stages._contract.artifacts import read_jsonl, sha256_tree
 from stages._contract.params import load, load_all, load_cell, read_sections
@@ -136,7 +136,8 @@ def _list_recorded(repo: Repo) -> list[tuple[str, Stage]]:
         for stage in repo.index.stages
         if not _is_track(stage) or Path(stage.path).with_name("dvc.lock").is_file()
     ]
-    return sorted(((name_command(stage.cmd), stage) for stage in stages), key=itemgetter(0))
+    names = [name_command(s.cmd) if _is_track(s) else name_run(s.name) for s in stages]
+    return sorted(zip(names, stages, strict=True), key=itemgetter(0))
 
 
 def _is_track(stage: Stage) -> bool:

@@ -162,6 +162,23 @@ def test_tampering_is_named_even_if_it_is_committed(
     assert problem in found[name]
 
 
+def test_parameters_of_others_may_change_and_a_stage_s_own_may_not(repo: Path) -> None:
+    path = repo / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"# A comment.\n{text}".replace("held_out_share: 0.2", "held_out_share: 0.3"))
+    git(repo, "commit", "-qam", "another preference")
+    assert failed(repo) == {}
+    for name in ("params.yaml", "dvc.lock"):
+        before = (repo / name).read_text(encoding="utf-8")
+        after = re.sub(r"(min_rows:) 50", r"\1 51", before)
+        assert after != before
+        (repo / name).write_text(after, encoding="utf-8")
+    git(repo, "commit", "-qam", "another filter, with a lock to match")
+    ((claim, problem),) = failed(repo).items()
+    assert claim.startswith("runs/: filter ran at")
+    assert problem == "changed since: params.yaml: filter"
+
+
 def test_commit_that_is_not_in_the_history_is_not_compared(repo: Path) -> None:
     commit = json.loads((repo / "runs/sft.json").read_text(encoding="utf-8"))["commit"]
     for name in ("runs/sft.json", "README.md"):
