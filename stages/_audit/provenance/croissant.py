@@ -59,7 +59,8 @@ def make_croissant(root: Path, name: str, date: str) -> dict[str, Any]:
         version="1.0.0",
         cite_as="See CITATION.cff of Rederive.",
         distribution=[_describe_file(path, folder) for path in paths],
-        record_sets=[_describe_rows(path, folder) for path in paths],
+        # What holds no row, as matches.jsonl where nothing leaks, shows no fields.
+        record_sets=[_describe_rows(path, folder) for path in paths if path.stat().st_size],
     )
     described: dict[str, Any] = metadata.to_json()
     return described
