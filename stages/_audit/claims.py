@@ -91,16 +91,16 @@ def measure(root: Path) -> dict[str, Any]:
         if (root / graph.metrics / "paired.json").is_file():
             values |= _measure_table(root / graph.metrics, prefix)
             values |= _measure_seeds(root, graph, prefix)
-    for path in sorted(root.glob("metrics/*/*.json")):
-        if path.parent.name in {track.name for track in (root / TRACKS).iterdir()}:
-            values |= flatten(f"tracks.{path.parent.name}.{path.stem}", read_json(path))
+    for track in sorted((root / TRACKS).glob("*/params.yaml")):
+        for path in sorted((root / "metrics" / track.parent.name).glob("*.json")):
+            values |= flatten(f"tracks.{track.parent.name}.{path.stem}", read_json(path))
     for name in ("prompts", "generate", "filter", "sft", "grpo"):
         values |= flatten(name, read_json(root / "metrics" / f"{name}.json"))
     runs = {path.stem: read_json(path) for path in (root / "runs").glob("*.json")}
-    tracks = {name: run for name, run in runs.items() if name not in _list_core(root)}
-    minutes = {name: run["duration_s"] / 60 for name, run in runs.items()}
-    values["run.minutes"] = sum(minutes[name] for name in runs if name not in tracks)
-    values["tracks.minutes"] = sum(minutes[name] for name in tracks)
+    core = _list_core(root)
+    seconds = {name: run["duration_s"] for name, run in runs.items()}
+    values["run.minutes"] = sum(seconds[name] for name in runs if name in core) / 60
+    values["tracks.minutes"] = sum(seconds[name] for name in runs if name not in core) / 60
     values["run.gib"] = max(run["peak_memory_bytes"] for run in runs.values()) / 2**30
     for stage, run in runs.items():
         values |= {f"run.{stage}.s": run["duration_s"], f"run.{stage}.commit": run["commit"][:10]}
