@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,12 +118,20 @@ def _find_changed_params(
     """Yields the stage's own sections of parameters that were others in the commit."""
     for dep in params:
         path = Path(dep.fs_path).relative_to(root.resolve()).as_posix()
-        yaml = YAML(typ="safe", pure=True)
-        files = [yaml.load(text) for text in (read_at(root, commit, path) or "{}", root / path)]
+        files = [
+            _parse(read_at(root, commit, path) or "{}"),
+            _parse((root / path).read_text("utf-8")),
+        ]
         for key in dep.params:
             sections = [reduce(lambda d, k: d.get(k, {}), key.split("."), file) for file in files]
             if sections[0] != sections[1]:
                 yield f"changed since: {path}: {key}"
+
+
+@cache
+def _parse(text: str) -> Any:
+    """Returns what the YAML says; parameters are the same text for nearly all stages."""
+    return YAML(typ="safe", pure=True).load(text)
 
 
 def _list_recorded(repo: Repo) -> list[tuple[str, Stage]]:
