@@ -11,15 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
-from stages._contract.params import (
-    Image,
-    check_artifact,
-)
-from stages._contract.processes import (
-    Distributed,
-    check_processes,
-)
-from stages.sft.schedule import Schedule, check_schedule
+from stages._contract.params import Image, check_artifact
+from stages._contract.processes import Distributed  # noqa: TC001 - as above
+from stages.sft.schedule import Schedule, check_training
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
@@ -152,6 +146,7 @@ class GrpoParams:
     weight_decay: float
     max_grad_norm: float
     use_liger_kernel: bool
+    share_prompts: bool
     gradient_checkpointing: bool
     logging_steps: int
     save_steps: int | None
@@ -172,18 +167,14 @@ class GrpoParams:
         remedy = "artifacts/sft, or artifacts/base for R1-Zero's way"
         check_artifact("grpo.model", self.model, remedy)
         check_artifact("grpo.prompts", self.prompts, "artifacts/prompts/rl.jsonl")
-        check_processes("grpo", self.distributed, self.num_processes)
-        check_schedule("grpo", self.lr_scheduler_type, self.min_lr_rate)
+        check_training("grpo", self, positive=["temperature"])
         self._check_rewards()
         self._check_group()
-        for key in ("temperature", "learning_rate", "max_grad_norm"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"grpo.{key} must be > 0, not {getattr(self, key)}")
-        for key in ("beta", "epsilon", "warmup_steps", "weight_decay"):
+        for key in ("beta", "epsilon"):
             if getattr(self, key) < 0:
                 raise ValueError(f"grpo.{key} must be >= 0, not {getattr(self, key)}")
-        counts = ("num_threads", "max_completion_length", "num_iterations", "max_steps")
-        for key in (*counts, "logging_steps", "vllm_tensor_parallel_size", "ref_model_sync_steps"):
+        counts = ("max_completion_length", "num_iterations", "max_steps")
+        for key in (*counts, "vllm_tensor_parallel_size", "ref_model_sync_steps"):
             if getattr(self, key) < 1:
                 raise ValueError(f"grpo.{key} must be >= 1, not {getattr(self, key)}")
         for key in ("top_p", "vllm_gpu_memory_utilization"):
@@ -192,10 +183,7 @@ class GrpoParams:
         self._check_clip_and_reference()
         self._check_vllm_correction()
         self._check_dynamic_sampling()
-        if self.save_steps is not None and self.save_steps < 1:
-            raise ValueError(
-                f"grpo.save_steps must be >= 1, or null for no checkpoints, not {self.save_steps}"
-            )
+        self._check_shared_prompts()
 
     def _check_rewards(self) -> None:
         for name in self.rewards:
@@ -226,9 +214,6 @@ class GrpoParams:
                 )
 
     def _check_group(self) -> None:
-        for key in ("per_device_train_batch_size", "gradient_accumulation_steps"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"grpo.{key} must be >= 1, not {getattr(self, key)}")
         if self.num_generations < 2:  # noqa: PLR2004 - a pair
             raise ValueError(
                 f"grpo.num_generations must be >= 2, not {self.num_generations}: a completion's "
@@ -288,6 +273,18 @@ class GrpoParams:
                 f"grpo.max_num_gen_batches needs whole groups in each process: num_generations "
                 f"({self.num_generations}) must divide per_device_train_batch_size x "
                 f"steps_per_generation (null: x gradient_accumulation_steps), which is {part}"
+            )
+
+    def _check_shared_prompts(self) -> None:
+        if self.share_prompts and self.attn_implementation != "sdpa":
+            raise ValueError(
+                f"grpo.share_prompts is true, but attn_implementation {self.attn_implementation} "
+                f"takes no mask of its own: set it to sdpa, or share_prompts to false"
+            )
+        if self.share_prompts and self.use_liger_kernel:
+            raise ValueError(
+                "grpo.share_prompts and use_liger_kernel are true, and each computes the "
+                "log-probabilities its own way: set one of them to false"
             )
 
     def _check_vllm_correction(self) -> None:

@@ -23,6 +23,7 @@ from stages.grpo.reward_models import check_reward_models, check_template, leave
 from stages.grpo.rewards.completions import read_prefix, show_prefix
 from stages.grpo.rewards.limit import check_columns, limit_unscorable
 from stages.grpo.rewards.verifier import configure
+from stages.grpo.shared_prompts import measure_logps
 from stages.sft.training import save_model, train, trainer_kwargs, write_log
 from stages.sft.witness import Witness
 
@@ -62,6 +63,7 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
     reference: ReferenceKeeper | None = None
     num_reward_models: int = 0
     max_num_gen_batches: int | None = None
+    share_prompts: bool = False
     sampler: Any
     _scores: torch.Tensor
 
@@ -94,6 +96,31 @@ class WitnessedTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL ships no types
             output = self._fill(output, self.max_num_gen_batches)
         self.witness.add("advantages", output["advantages"])
         return output
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        **options: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        if not self.share_prompts:
+            arguments = (model, input_ids, attention_mask, logits_to_keep)
+            return super()._get_per_token_logps_and_entropies(*arguments, **options)  # type: ignore[no-any-return]
+        compute_entropy = options.get("compute_entropy", False)
+        num_rows = options.get("batch_size") or len(input_ids)
+        parts = [
+            measure_logps(
+                model, ids, mask, logits_to_keep, self.temperature, compute_entropy=compute_entropy
+            )
+            for ids, mask in zip(
+                input_ids.split(num_rows), attention_mask.split(num_rows), strict=True
+            )
+        ]
+        logps = torch.cat([part[0] for part in parts])
+        entropies = [part[1] for part in parts if part[1] is not None]
+        return logps, torch.cat(entropies) if entropies else None, None
 
     def _fill(self, first: dict[str, Any], max_num_gen_batches: int) -> dict[str, Any]:
         filled = fill(
@@ -205,6 +232,7 @@ def run(params: GrpoParams, inputs: GrpoInputs, out: Path, work: Path) -> dict[s
         trainer.add_callback(trainer.reference)
     trainer.add_callback(OrderKeeper(trainer))
     trainer.max_num_gen_batches = params.max_num_gen_batches
+    trainer.share_prompts = params.share_prompts
     trainer.witness = Witness(work / manifest.STEPS)
     train(trainer, trainer.witness, params, work)
     save_model(trainer, inputs.model, out)

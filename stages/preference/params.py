@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
-from stages._contract.params import (
-    Image,
-    check_artifact,
-)
-from stages._contract.processes import (
-    Distributed,
-    check_processes,
-)
-from stages.sft.schedule import Schedule, check_schedule
+from stages._contract.params import Image, check_artifact
+from stages._contract.processes import Distributed  # noqa: TC001 - as above
+from stages.sft.schedule import Schedule, check_training
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
@@ -63,8 +57,7 @@ class PreferenceParams:
         check_artifact("preference.model", self.model, "artifacts/base, or an SFT model's folder")
         remedy = "stages/prompts/problems/preference.jsonl, or another file of pairs"
         check_artifact("preference.dataset", self.dataset, remedy)
-        check_processes("preference", self.distributed, self.num_processes)
-        check_schedule("preference", self.lr_scheduler_type, self.min_lr_rate)
+        check_training("preference", self, positive=["num_train_epochs"])
         if len(set(self.kinds)) < len(self.kinds):
             raise ValueError(f"preference.kinds must name each kind once, not {self.kinds}")
         if self.system_prompt is not None and not self.system_prompt.strip():
@@ -76,32 +69,6 @@ class PreferenceParams:
                 f"preference.held_out_share must be in (0, 1), not {self.held_out_share}: it is "
                 f"the share of the prompts whose pairs are kept to measure the accuracy"
             )
-        for key in ("learning_rate", "num_train_epochs", "max_grad_norm"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"preference.{key} must be > 0, not {getattr(self, key)}")
-        for key in ("warmup_steps", "weight_decay"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"preference.{key} must be >= 0, not {getattr(self, key)}")
-        self._check_counts()
-
-    def _check_counts(self) -> None:
-        counts = (
-            "num_threads",
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "max_length",
-            "logging_steps",
-        )
-        for key in counts:
-            if getattr(self, key) < 1:
-                raise ValueError(f"preference.{key} must be >= 1, not {getattr(self, key)}")
-        for key, null in (
-            ("save_steps", "no checkpoints"),
-            ("dataset_num_proc", "this process alone"),
-        ):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"preference.{key} must be >= 1, or null for {null}, not {value}")
         weight = self.center_rewards_coefficient
         if weight is not None and weight <= 0:
             raise ValueError(

@@ -12,7 +12,7 @@ from stages._contract.artifacts import write_jsonl
 from stages._contract.manifest import STEPS
 from stages.preference.pairs import load_pairs, measure, split_pairs, to_conversation
 from stages.sft.training import save_model, train, trainer_kwargs, write_log
-from stages.sft.witness import Witness
+from stages.sft.witness import Witness, WitnessedBatches
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,15 +29,8 @@ COLUMNS = {
 }
 
 
-class WitnessedTrainer(RewardTrainer):  # type: ignore[misc]  # TRL ships no types
+class WitnessedTrainer(WitnessedBatches, RewardTrainer):  # type: ignore[misc]  # TRL ships no types
     """TRL's trainer, which tells a witness what each step learns from."""
-
-    witness: Witness
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
-        """Returns the loss, as TRL does."""
-        self.witness.add("batch", inputs["input_ids"])
-        return super().training_step(model, inputs, *arguments)
 
 
 def to_trl(params: PreferenceParams, work: Path) -> dict[str, Any]:

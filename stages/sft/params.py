@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
-from stages._contract.params import (
-    Image,
-    check_artifact,
-)
-from stages._contract.processes import (
-    Distributed,
-    check_processes,
-)
-from stages.sft.schedule import Schedule, check_schedule
+from stages._contract.params import Image, check_artifact
+from stages._contract.processes import Distributed  # noqa: TC001 - as above
+from stages.sft.schedule import Schedule, check_training
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
@@ -62,31 +56,7 @@ class SftParams:
         check_artifact("sft.model", self.model, "artifacts/base is the base model")
         remedy = "artifacts/filter/train.jsonl, or artifacts/prompts/traces.jsonl"
         check_artifact("sft.dataset", self.dataset, remedy)
-        check_processes("sft", self.distributed, self.num_processes)
-        check_schedule("sft", self.lr_scheduler_type, self.min_lr_rate)
-        for key in ("learning_rate", "num_train_epochs", "max_grad_norm"):
-            if getattr(self, key) <= 0:
-                raise ValueError(f"sft.{key} must be > 0, not {getattr(self, key)}")
-        for key in ("warmup_steps", "weight_decay"):
-            if getattr(self, key) < 0:
-                raise ValueError(f"sft.{key} must be >= 0, not {getattr(self, key)}")
-        counts = (
-            "num_threads",
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "max_length",
-            "logging_steps",
-        )
-        for key in counts:
-            if getattr(self, key) < 1:
-                raise ValueError(f"sft.{key} must be >= 1, not {getattr(self, key)}")
-        for key, null in (
-            ("save_steps", "no checkpoints"),
-            ("dataset_num_proc", "this process alone"),
-        ):
-            value = getattr(self, key)
-            if value is not None and value < 1:
-                raise ValueError(f"sft.{key} must be >= 1, or null for {null}, not {value}")
+        check_training("sft", self, positive=["num_train_epochs"])
         self._check_kernels()
 
     def _check_kernels(self) -> None:

@@ -1,10 +1,62 @@
-"""The learning rate's schedule, as all training stages read it. Standard library only."""
+"""What the parameters of all training stages have in common. Standard library only."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from stages._contract.processes import Distributed, check_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr"]
+
+_COUNTS = (
+    "num_threads",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "max_length",  # grpo has none, nor the next one's second
+    "logging_steps",
+)
+_COUNTS_OR_NULL = {"save_steps": "no checkpoints", "dataset_num_proc": "this process alone"}
+
+
+class Trained(Protocol):
+    """The parameters that every training stage has, under the names of `TrainingArguments`."""
+
+    @property
+    def distributed(self) -> Distributed: ...  # noqa: D102
+    @property
+    def num_processes(self) -> int: ...  # noqa: D102
+    @property
+    def lr_scheduler_type(self) -> Schedule: ...  # noqa: D102
+    @property
+    def min_lr_rate(self) -> float: ...  # noqa: D102
+
+
+def check_training(stage: str, params: Trained, *, positive: Sequence[str] = ()) -> None:
+    """Checks the bounds of what all training stages have. Raises ValueError naming the key.
+
+    Args:
+        stage: the section of params.yaml.
+        params: the stage's parameters.
+        positive: more keys whose values must be above 0.
+    """
+    check_processes(stage, params.distributed, params.num_processes)
+    check_schedule(stage, params.lr_scheduler_type, params.min_lr_rate)
+    for key in ("learning_rate", "max_grad_norm", *positive):
+        if getattr(params, key) <= 0:
+            raise ValueError(f"{stage}.{key} must be > 0, not {getattr(params, key)}")
+    for key in ("warmup_steps", "weight_decay"):
+        if getattr(params, key) < 0:
+            raise ValueError(f"{stage}.{key} must be >= 0, not {getattr(params, key)}")
+    for key in _COUNTS:
+        if getattr(params, key, 1) < 1:
+            raise ValueError(f"{stage}.{key} must be >= 1, not {getattr(params, key)}")
+    for key, null in _COUNTS_OR_NULL.items():
+        value = getattr(params, key, None)
+        if value is not None and value < 1:
+            raise ValueError(f"{stage}.{key} must be >= 1, or null for {null}, not {value}")
 
 
 def check_schedule(stage: str, lr_scheduler_type: Schedule, min_lr_rate: float) -> None:

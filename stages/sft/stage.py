@@ -11,12 +11,10 @@ from trl import SFTConfig, SFTTrainer
 from stages._contract.artifacts import iterate_jsonl
 from stages._contract.manifest import STEPS
 from stages.sft.training import save_model, train, trainer_kwargs, write_log
-from stages.sft.witness import Witness
+from stages.sft.witness import Witness, WitnessedBatches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import torch
 
     from stages.sft.params import SftInputs, SftParams
 
@@ -29,15 +27,8 @@ COLUMNS = {
 }
 
 
-class WitnessedTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no types
+class WitnessedTrainer(WitnessedBatches, SFTTrainer):  # type: ignore[misc]  # TRL ships no types
     """TRL's trainer, which tells a witness what each step learns from."""
-
-    witness: Witness
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
-        """Returns the loss, as TRL does."""
-        self.witness.add("batch", inputs["input_ids"])
-        return super().training_step(model, inputs, *arguments)
 
 
 def to_trl(params: SftParams, work: Path) -> dict[str, Any]:

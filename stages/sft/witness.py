@@ -75,6 +75,20 @@ class Witness(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks
             file.write(json.dumps(row) + "\n")
 
 
+class WitnessedBatches:
+    """What makes a trainer tell a witness the tokens that each step learns from.
+
+    It stands before transformers' `Trainer` among the bases of a class.
+    """
+
+    witness: Witness
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *arguments: Any) -> torch.Tensor:
+        """Returns the loss, as the trainer does."""
+        self.witness.add("batch", inputs["input_ids"])
+        return super().training_step(model, inputs, *arguments)  # type: ignore[misc]
+
+
 def _digest_weights(model: torch.nn.Module) -> dict[str, str]:
     tensors = [getattr(weight, "ds_tensor", weight) for weight in model.parameters()]
     digests = [hashlib.sha256(_to_bytes(tensor)).hexdigest() for tensor in tensors]

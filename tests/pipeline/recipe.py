@@ -60,6 +60,7 @@ def make_recipe(repo: Path) -> None:
             "grpo.max_steps": 3,
             "grpo.save_steps": 1,
             "grpo.per_device_train_batch_size": 8,
+            "grpo.gradient_accumulation_steps": 2,
             "grpo.max_completion_length": 12,
             "report.tasks": ["arithmetic"],
             **{f"generate.engine.{key}": value for key, value in engine.items()},

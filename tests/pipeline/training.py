@@ -35,6 +35,7 @@ def make_training(repo: Path) -> None:
             "grpo.num_threads": 1,
             "grpo.max_steps": 3,
             "grpo.per_device_train_batch_size": 8,
+            "grpo.gradient_accumulation_steps": 2,
             "grpo.max_completion_length": 12,
         },
     )

@@ -39,7 +39,13 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
         ("grpo", {"model": "../sft"}, "model must lie below the repository's root, not"),
         ("grpo", {"num_processes": 2}, "grpo.num_processes is 2 and distributed is none"),
         ("grpo", {"steps_per_generation": 0}, "steps_per_generation must be >= 1, or null"),
-        ("grpo", {"steps_per_generation": 3, "num_generations": 32}, "which is 48: whole groups"),
+        ("grpo", {"steps_per_generation": 3, "num_generations": 64}, "which is 96: whole groups"),
+        (
+            "grpo",
+            {"attn_implementation": "flash_attention_2"},
+            "share_prompts is true, but attn_implementation flash_attention_2 takes no mask",
+        ),
+        ("grpo", {"use_liger_kernel": True}, "share_prompts and use_liger_kernel are true"),
         ("grpo", {"epsilon_high": 0.1}, r"epsilon_high must be >= epsilon \(0.2\), or null"),
         (
             "grpo",
@@ -160,6 +166,6 @@ def test_bounds_of_rewards_arguments(changes: dict[str, Any], message: str) -> N
 
 def test_completions_are_sampled_by_all_processes_for_some_steps() -> None:
     params = load(PARAMS, "grpo")
-    assert (params.passes_per_generation, params.generation_batch_size) == (2, 32)
+    assert (params.passes_per_generation, params.generation_batch_size) == (1, 32)
     spread = replace(params, distributed="zero3", num_processes=4, steps_per_generation=8)
-    assert (spread.passes_per_generation, spread.generation_batch_size) == (8, 512)
+    assert (spread.passes_per_generation, spread.generation_batch_size) == (8, 1024)
