@@ -1,0 +1,314 @@
+"""What the stages gain over the libraries' own ways: `python3 -m nox -s bench -- stock`.
+
+Each measurement is a process of its own, and the ways take turns, so that a busy machine slows all
+of them. The model is the default recipe's.
+
+- **generate**: traces of 32 problems, 4 samples each, behind the recipe's worked examples, or
+  zero-shot; the stage's engine against transformers' `generate`, 32 samples at once.
+- **sft**: steps of the recipe; the stage against TRL's `SFTTrainer` on the same batches, with TRL's
+  defaults for all that is not the model, the batch or the length: bfloat16 by autocast, gradient
+  checkpointing.
+- **grpo**: steps of the recipe; the stage against TRL's `GRPOTrainer` in the same way, with the
+  same rewards, loss and reference.
+
+`stock` leaves this CPU's instructions alone; `stock, float32` has the stage's precision besides.
+`% of peak` is what a step must compute at least, over what a product of two matrices of 2048 x 2048
+does in the same process: 6 operations per parameter and token that is learnt from, 2 where one is
+only read or written; each prompt once for its completions, no padding, attention left out.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from stages._contract.artifacts import read_jsonl
+from stages._contract.params import load
+from stages._contract.run import set_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PARAMS = Path("params.yaml")
+MODEL = Path("artifacts/sft")
+NUM_ROUNDS = 2
+NUM_PROBLEMS = 32
+NUM_STEPS = 4  # the first one also warms up, and does not count
+WAYS = ("stage", "stock", "stock, float32")
+WORK = {
+    "generate, worked examples": WAYS[:2],
+    "generate, zero-shot": WAYS[:2],
+    "sft": WAYS,
+    "grpo": WAYS,
+}
+
+
+def measure_peak(num_threads: int) -> float:
+    """Returns the operations per second of a product of two square matrices of float32."""
+    import torch
+
+    torch.set_num_threads(num_threads)
+    a = torch.randn(2048, 2048)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(seconds)
+
+
+def sample(way: str, num_examples: int) -> dict[str, float]:
+    """Returns the tokens and seconds of a round of sampling, after one that warms up."""
+    from transformers import AutoTokenizer
+
+    from stages.generate.sample import sample as sample_by_stage
+    from stages.generate.sample import tokenize
+
+    params = replace(load(PARAMS, "generate"), num_examples=num_examples)
+    rows = read_jsonl(Path(params.prompts))[:NUM_PROBLEMS]
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    prompts = tokenize(tokenizer, rows, read_jsonl(Path(params.examples))[:num_examples], params)
+    if way == "stage":
+        from vllm import LLM
+
+        from stages.generate.engine import engine_kwargs
+
+        llm = LLM(**engine_kwargs(params.engine, MODEL))
+        return time_round(
+            lambda: sum(row["num_tokens"] for row in sample_by_stage(llm, prompts, params))
+        )
+    return time_round(lambda: sample_by_transformers(tokenizer, list(prompts.values()), params))
+
+
+def sample_by_transformers(tokenizer: Any, prompts: Sequence[list[int]], params: Any) -> int:
+    """Returns the tokens of all samples, their end tokens included."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(params.seed)
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    num = 0
+    for first in range(0, len(prompts), 8):
+        batch = tokenizer.pad(
+            {"input_ids": prompts[first : first + 8]}, padding_side="left", return_tensors="pt"
+        )
+        with torch.inference_mode():
+            out = model.generate(
+                **batch,
+                do_sample=True,
+                temperature=params.temperature,
+                top_k=0,
+                top_p=params.top_p,
+                max_new_tokens=params.max_tokens,
+                num_return_sequences=params.num_samples,
+            )
+        new = out[:, batch["input_ids"].shape[1] :]
+        is_end = (new == model.generation_config.eos_token_id).int()
+        num += int((is_end.cumsum(1) - is_end == 0).sum())  # up to the first end token, with it
+    return num
+
+
+def time_round(work: Callable[[], int]) -> dict[str, float]:
+    """Returns the tokens and seconds of the second of two rounds."""
+    work()
+    start = time.perf_counter()
+    num_tokens = work()
+    return {"tokens": num_tokens, "seconds": time.perf_counter() - start}
+
+
+def train_sft(way: str, work: Path) -> dict[str, float]:
+    """Returns tokens, seconds and operations of steps of sft."""
+    from trl import SFTConfig, SFTTrainer
+
+    from stages.sft.stage import WitnessedTrainer, load_traces, to_trl
+    from stages.sft.witness import Witness
+
+    params = load(PARAMS, "sft")
+    ours = to_trl(params, work)
+    same = ("output_dir", "seed", "learning_rate", "per_device_train_batch_size", "max_length")
+    options = ours if way == "stage" else pick(ours, *same, "report_to", "use_cpu") | only(way)
+    arguments = {
+        "model": str(MODEL),
+        "args": SFTConfig(**options | {"max_steps": NUM_STEPS, "logging_steps": 1}),
+        "train_dataset": load_traces(Path(params.dataset), work / "datasets"),
+    }
+    trainer = WitnessedTrainer(**arguments) if way == "stage" else SFTTrainer(**arguments)
+    if way == "stage":
+        trainer.witness = Witness(work / "steps.jsonl")
+    read: list[tuple[int, int]] = []
+    collate = trainer.data_collator
+
+    def count(rows: list[dict[str, Any]]) -> Any:
+        read.append((sum(len(row["input_ids"]) for row in rows), count_learnt(rows)))
+        return collate(rows)
+
+    trainer.data_collator = count
+    seconds = time_steps(trainer, params, work)
+    tokens = [sum(part) for part in zip(*read[1:NUM_STEPS], strict=True)]
+    body, head = count_parameters(trainer.model)
+    return {
+        "tokens": tokens[0],
+        "seconds": seconds,
+        "operations": 6 * (body * tokens[0] + head * tokens[1]),
+    }
+
+
+def count_learnt(rows: list[dict[str, Any]]) -> int:
+    """Returns the tokens that a loss is computed of."""
+    return sum(sum(row["completion_mask"]) for row in rows)
+
+
+def train_grpo(way: str, work: Path) -> dict[str, float]:
+    """Returns tokens of completions, seconds and operations of steps of grpo."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    from stages.grpo.rewards.completions import read_prefix
+    from stages.grpo.stage import WitnessedTrainer, choose_rewards, to_trl
+    from stages.sft.witness import Witness
+
+    params = replace(load(PARAMS, "grpo"), max_steps=NUM_STEPS)
+    ours = to_trl(params, work)
+    same = (
+        *("output_dir", "seed", "learning_rate", "per_device_train_batch_size", "max_steps"),
+        *("gradient_accumulation_steps", "num_generations", "max_completion_length", "temperature"),
+        *("beta", "loss_type", "reward_weights", "logging_steps", "report_to", "use_cpu"),
+    )
+    rows = read_jsonl(Path(params.prompts))
+    arguments = {
+        "model": str(MODEL),
+        "reward_funcs": choose_rewards(params, rows),
+        "args": GRPOConfig(**(ours if way == "stage" else pick(ours, *same) | only(way))),
+        "train_dataset": Dataset.from_list(rows),
+    }
+    trainer = WitnessedTrainer(**arguments) if way == "stage" else GRPOTrainer(**arguments)
+    if way == "stage":
+        trainer.witness = Witness(work / "steps.jsonl")
+        trainer.think_prefix = read_prefix(trainer.processing_class)
+        trainer.share_prompts = params.share_prompts
+    lengths: list[tuple[int, int]] = []
+    generate = trainer._generate
+
+    def count(prompts: Any, *others: Any) -> Any:
+        found = generate(prompts, *others)
+        different = {tuple(ids) for ids in found[0]}
+        lengths.append((sum(map(len, different)), sum(map(len, found[1]))))
+        return found
+
+    trainer._generate = count
+    seconds = time_steps(trainer, params, work)
+    prompt, completion = (sum(part) for part in zip(*lengths[1:], strict=True))
+    body, head = count_parameters(trainer.model)
+    # Sampled (2), read by the reference (2), learnt from (6).
+    operations = 10 * (body * (prompt + completion) + head * completion)
+    return {"tokens": completion, "seconds": seconds, "operations": operations}
+
+
+def pick(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Returns the options of these names."""
+    return {name: options[name] for name in names}
+
+
+def only(way: str) -> dict[str, Any]:
+    """Returns what is set in stock TRL besides what the work says."""
+    return {"save_strategy": "no"} | ({"bf16": False} if way == "stock, float32" else {})
+
+
+def count_parameters(model: Any) -> tuple[int, int]:
+    """Returns how many parameters the layers have, and the vocabulary's."""
+    head = model.get_output_embeddings().weight.numel()
+    return sum(weight.numel() for weight in model.parameters()) - head, head
+
+
+def time_steps(trainer: Any, params: Any, work: Path) -> float:
+    """Returns the seconds of all steps but the first."""
+    from transformers import TrainerCallback
+
+    from stages.sft.training import train
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks are untyped
+        def on_step_end(self, *arguments: Any, **options: Any) -> None:
+            del arguments, options
+            ends.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
+    if hasattr(trainer, "witness"):
+        train(trainer, trainer.witness, params, work)
+    else:
+        trainer.train()
+    return ends[-1] - ends[0]
+
+
+def measure(name: str, way: str) -> dict[str, float]:
+    """Returns what a way of doing a work does, in this process."""
+    stage = name.partition(",")[0]
+    params = load(PARAMS, stage)
+    if way != "stage":  # the machine's own instructions, and as many threads as the stage
+        import torch
+
+        torch.set_num_threads(params.num_threads)
+    elif stage == "generate":
+        from stages.generate.engine import prepare_environment
+
+        prepare_environment(params.num_threads, params.cpu_isa)
+    else:
+        set_environment(stage, params)
+    with tempfile.TemporaryDirectory() as folder:
+        if stage == "sft":
+            result = train_sft(way, Path(folder))
+        elif stage == "grpo":
+            result = train_grpo(way, Path(folder))
+        else:
+            examples = load(PARAMS, "generate").num_examples
+            result = sample(way, 0 if name == "generate, zero-shot" else examples)
+    return result | {"peak": measure_peak(params.num_threads)}
+
+
+def main() -> None:
+    """Prints a table of rates and of their ratios to the stock library's."""
+    if len(sys.argv) > 1:
+        print(json.dumps({"measured": measure(sys.argv[1], sys.argv[2])}), flush=True)
+        return
+    print("| work | way | tokens/s | % of peak | stock's time / this |\n|---|---|---:|---:|---:|")
+    for name, ways in WORK.items():
+        found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for _ in range(NUM_ROUNDS):
+            for way, values in found.items():
+                command = [sys.executable, "-m", "benchmarks.stock", name, way]
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    sys.exit(done.stderr)
+                line = next(x for x in done.stdout.splitlines() if x.startswith('{"measured"'))
+                values.append(json.loads(line)["measured"])
+        for way, values in found.items():
+            print(show(name, way, values, found["stock"]), flush=True)
+
+
+def show(name: str, way: str, values: list[dict[str, float]], stock: list[dict[str, float]]) -> str:
+    """Returns a row of the table."""
+    rates = [value["tokens"] / value["seconds"] for value in values]
+    ratios = [
+        rate / (other["tokens"] / other["seconds"])
+        for rate, other in zip(rates, stock, strict=True)
+    ]
+    shares = [
+        100 * value["operations"] / value["seconds"] / value["peak"]
+        for value in values
+        if "operations" in value
+    ]
+    share = f"{fmean(shares):.0f}" if shares else "–"
+    error = stdev(ratios) / len(ratios) ** 0.5
+    return f"| {name} | {way} | {max(rates):.0f} | {share} | {fmean(ratios):.2f} ± {error:.2f} |"
+
+
+if __name__ == "__main__":
+    main()
