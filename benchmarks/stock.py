@@ -36,17 +36,21 @@ from stages._contract.run import set_environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stages.generate.params import GenerateParams
+    from stages.grpo.params import GrpoParams
+    from stages.sft.params import SftParams
+
 PARAMS = Path("params.yaml")
 MODEL = Path("artifacts/sft")
 NUM_ROUNDS = 2
 NUM_PROBLEMS = 32
 NUM_STEPS = 4  # the first one also warms up, and does not count
 WAYS = ("stage", "stock", "stock, float32")
-WORK = {
-    "generate, worked examples": WAYS[:2],
-    "generate, zero-shot": WAYS[:2],
-    "sft": WAYS,
-    "grpo": WAYS,
+WORK: dict[str, tuple[str, Sequence[str], dict[str, Any]]] = {
+    "generate, worked examples": ("generate", WAYS[:2], {}),
+    "generate, zero-shot": ("generate", WAYS[:2], {"num_examples": 0}),
+    "sft": ("sft", WAYS, {}),
+    "grpo": ("grpo", WAYS, {}),
 }
 
 
@@ -64,17 +68,17 @@ def measure_peak(num_threads: int) -> float:
     return 2 * 2048**3 / min(seconds)
 
 
-def sample(way: str, num_examples: int) -> dict[str, float]:
+def sample(way: str, params: GenerateParams) -> dict[str, float]:
     """Returns the tokens and seconds of a round of sampling, after one that warms up."""
     from transformers import AutoTokenizer
 
     from stages.generate.sample import sample as sample_by_stage
     from stages.generate.sample import tokenize
 
-    params = replace(load(PARAMS, "generate"), num_examples=num_examples)
     rows = read_jsonl(Path(params.prompts))[:NUM_PROBLEMS]
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    prompts = tokenize(tokenizer, rows, read_jsonl(Path(params.examples))[:num_examples], params)
+    examples = read_jsonl(Path(params.examples))[: params.num_examples]
+    prompts = tokenize(tokenizer, rows, examples, params)
     if way == "stage":
         from vllm import LLM
 
@@ -87,7 +91,9 @@ def sample(way: str, num_examples: int) -> dict[str, float]:
     return time_round(lambda: sample_by_transformers(tokenizer, list(prompts.values()), params))
 
 
-def sample_by_transformers(tokenizer: Any, prompts: Sequence[list[int]], params: Any) -> int:
+def sample_by_transformers(
+    tokenizer: Any, prompts: Sequence[list[int]], params: GenerateParams
+) -> int:
     """Returns the tokens of all samples, their end tokens included."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -123,14 +129,13 @@ def time_round(work: Callable[[], int]) -> dict[str, float]:
     return {"tokens": num_tokens, "seconds": time.perf_counter() - start}
 
 
-def train_sft(way: str, work: Path) -> dict[str, float]:
+def train_sft(way: str, params: SftParams, work: Path) -> dict[str, float]:
     """Returns tokens, seconds and operations of steps of sft."""
     from trl import SFTConfig, SFTTrainer
 
     from stages.sft.stage import WitnessedTrainer, load_traces, to_trl
     from stages.sft.witness import Witness
 
-    params = load(PARAMS, "sft")
     ours = to_trl(params, work)
     same = ("output_dir", "seed", "learning_rate", "per_device_train_batch_size", "max_length")
     options = ours if way == "stage" else pick(ours, *same, "report_to", "use_cpu") | only(way)
@@ -165,7 +170,7 @@ def count_learnt(rows: list[dict[str, Any]]) -> int:
     return sum(sum(row["completion_mask"]) for row in rows)
 
 
-def train_grpo(way: str, work: Path) -> dict[str, float]:
+def train_grpo(way: str, params: GrpoParams, work: Path) -> dict[str, float]:
     """Returns tokens of completions, seconds and operations of steps of grpo."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -174,8 +179,7 @@ def train_grpo(way: str, work: Path) -> dict[str, float]:
     from stages.grpo.stage import WitnessedTrainer, choose_rewards, to_trl
     from stages.sft.witness import Witness
 
-    params = replace(load(PARAMS, "grpo"), max_steps=NUM_STEPS)
-    ours = to_trl(params, work)
+    ours = to_trl(replace(params, max_steps=NUM_STEPS), work)
     same = (
         *("output_dir", "seed", "learning_rate", "per_device_train_batch_size", "max_steps"),
         *("gradient_accumulation_steps", "num_generations", "max_completion_length", "temperature"),
@@ -248,10 +252,19 @@ def time_steps(trainer: Any, params: Any, work: Path) -> float:
     return ends[-1] - ends[0]
 
 
-def measure(name: str, way: str) -> dict[str, float]:
-    """Returns what a way of doing a work does, in this process."""
-    stage = name.partition(",")[0]
+def measure(stage: str, way: str, changes: dict[str, Any]) -> dict[str, float]:
+    """Returns what a way of doing a stage's work does, in this process.
+
+    Args:
+        stage: generate, sft or grpo.
+        way: one of WAYS.
+        changes: of the stage's parameters.
+    """
     params = load(PARAMS, stage)
+    sections = {
+        k: replace(getattr(params, k), **v) for k, v in changes.items() if isinstance(v, dict)
+    }
+    params = replace(params, **changes | sections)
     if way != "stage":  # the machine's own instructions, and as many threads as the stage
         import torch
 
@@ -264,31 +277,37 @@ def measure(name: str, way: str) -> dict[str, float]:
         set_environment(stage, params)
     with tempfile.TemporaryDirectory() as folder:
         if stage == "sft":
-            result = train_sft(way, Path(folder))
+            result = train_sft(way, params, Path(folder))
         elif stage == "grpo":
-            result = train_grpo(way, Path(folder))
+            result = train_grpo(way, params, Path(folder))
         else:
-            examples = load(PARAMS, "generate").num_examples
-            result = sample(way, 0 if name == "generate, zero-shot" else examples)
+            result = sample(way, params)
     return result | {"peak": measure_peak(params.num_threads)}
+
+
+def measure_apart(stage: str, way: str, changes: dict[str, Any]) -> dict[str, float]:
+    """Returns what `measure` does in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.stock", stage, way, json.dumps(changes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+    line = next(x for x in done.stdout.splitlines() if x.startswith('{"measured"'))
+    found: dict[str, float] = json.loads(line)["measured"]
+    return found
 
 
 def main() -> None:
     """Prints a table of rates and of their ratios to the stock library's."""
     if len(sys.argv) > 1:
-        print(json.dumps({"measured": measure(sys.argv[1], sys.argv[2])}), flush=True)
+        measured = measure(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+        print(json.dumps({"measured": measured}), flush=True)
         return
     print("| work | way | tokens/s | % of peak | stock's time / this |\n|---|---|---:|---:|---:|")
-    for name, ways in WORK.items():
+    for name, (stage, ways, changes) in WORK.items():
         found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(NUM_ROUNDS):
             for way, values in found.items():
-                command = [sys.executable, "-m", "benchmarks.stock", name, way]
-                done = subprocess.run(command, capture_output=True, text=True, check=False)
-                if done.returncode:
-                    sys.exit(done.stderr)
-                line = next(x for x in done.stdout.splitlines() if x.startswith('{"measured"'))
-                values.append(json.loads(line)["measured"])
+                values.append(measure_apart(stage, way, changes))
         for way, values in found.items():
             print(show(name, way, values, found["stock"]), flush=True)
 
