@@ -83,8 +83,9 @@ def read_ledger(root: Path) -> tuple[list[Entry], dict[str, list[str]]]:
 def measure(root: Path) -> dict[str, Any]:
     """Returns by dotted name all values that a claim may use, from metrics and manifests.
 
-    Accuracies and differences are in [-1, 1]; `run.minutes` is the sum over stages, `run.gib` the
-    largest stage's memory in GiB. `seeds.*` are over the recorded seeds, the committed run's too.
+    Accuracies and differences are in [-1, 1]; `run.minutes` is the sum over the core's stages,
+    `run.gib` the largest one's memory in GiB; `tracks.*` are those of the tracks. `seeds.*` are
+    over the recorded seeds, the committed run's too.
     """
     values: dict[str, Any] = {}
     for graph, prefix in ((CORE, ""), (ALL_TRACKS, "tracks.")):
@@ -98,10 +99,10 @@ def measure(root: Path) -> dict[str, Any]:
         values |= flatten(name, read_json(root / "metrics" / f"{name}.json"))
     runs = {path.stem: read_json(path) for path in (root / "runs").glob("*.json")}
     core = _list_core(root)
-    seconds = {name: run["duration_s"] for name, run in runs.items()}
-    values["run.minutes"] = sum(seconds[name] for name in runs if name in core) / 60
-    values["tracks.minutes"] = sum(seconds[name] for name in runs if name not in core) / 60
-    values["run.gib"] = max(run["peak_memory_bytes"] for run in runs.values()) / 2**30
+    for part, names in (("run", core & runs.keys()), ("tracks", runs.keys() - core)):
+        values[f"{part}.minutes"] = sum(runs[name]["duration_s"] for name in names) / 60
+        sizes = [runs[name]["peak_memory_bytes"] for name in names]
+        values[f"{part}.gib"] = max(sizes, default=0) / 2**30
     for stage, run in runs.items():
         values |= {f"run.{stage}.s": run["duration_s"], f"run.{stage}.commit": run["commit"][:10]}
         values[f"run.{stage}.gib"] = run["peak_memory_bytes"] / 2**30
@@ -157,10 +158,9 @@ def find_problems(root: Path) -> Iterator[tuple[str, str | None]]:
     """
     claims, given = read_ledger(root)
     values = measure(root)
-    table = (root / "metrics/report/results.md").read_text(encoding="utf-8").splitlines()
     for page, texts in given.items():
         content = _fold((root / page).read_text(encoding="utf-8"))
-        known = [line for line in table if line]
+        known = read_table(root, page)
         for claim in claims:
             if claim.page == page:
                 text = claim.render(values)
@@ -171,6 +171,15 @@ def find_problems(root: Path) -> Iterator[tuple[str, str | None]]:
             if _fold(text) not in content:
                 yield f"{page}: given", f"the page does not say {text!r}: remove it from {LEDGER}"
         yield f"{page}: every number has a claim", _find_unclaimed(root / page, [*known, *texts])
+
+
+def read_table(root: Path, page: str) -> list[str]:
+    """Returns the lines of the recorded results that the page shows, as `report` wrote them."""
+    for graph, shown_by in ((CORE, "README.md"), (ALL_TRACKS, f"{TRACKS}/README.md")):
+        path = root / graph.metrics / "report" / "results.md"
+        if page == shown_by and path.is_file():
+            return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    return []
 
 
 def _fold(text: str) -> str:

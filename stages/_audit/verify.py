@@ -18,7 +18,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from stages._audit.claims import find_problems
+from stages._audit.claims import find_problems, read_table
 from stages._audit.git import git, read_at
 from stages._audit.published import is_made, name_command, name_run, read_json, read_run
 from stages._audit.seeds import ALL_TRACKS, CORE, Graph, read_seeds
@@ -357,12 +357,14 @@ def _find_differences(key: str, recorded: Any, computed: Any) -> Iterator[str]:
 
 def _check_pages(root: Path) -> Iterator[Claim]:
     """What the pages say of the results and of the run that made them: the ledger of claims."""
+    for page in ("README.md", f"{TRACKS}/README.md"):
+        table = read_table(root, page)
+        shown = set((root / page).read_text(encoding="utf-8").splitlines()) if table else set()
+        missing = [line for line in table if line not in shown]
+        if table:
+            yield Claim(f"{page}: the results", f"missing: {missing[0]}" if missing else None)
     readme = (root / "README.md").read_text(encoding="utf-8")
-    lines = set(readme.splitlines())
     runs = [read_json(path) for path in sorted((root / "runs").glob("*.json"))]
-    table = (root / "metrics/report/results.md").read_text(encoding="utf-8").splitlines()
-    missing = [line for line in table if line and line not in lines]
-    yield Claim("README.md: the results", f"missing: {missing[0]}" if missing else None)
     commits = {run["commit"][:10] for run in runs}
     for commit in sorted(commits):
         problem = None if f"`{commit}`" in readme else f"the README does not say `{commit}`"
