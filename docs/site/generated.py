@@ -24,12 +24,12 @@ _ROLES = {"S": "scientific", "N": "nuisance", "F": "fixed"}
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Returns the page with what the code says in the places for it."""
-    return _PLACE.sub(lambda place: _generate(*place[1].split()), markdown)
+    return _PLACE.sub(lambda place: _generate(place[1]), markdown)
 
 
-def _generate(kind: str, *names: str) -> str:
+def _generate(kind: str) -> str:
     if kind == "help":
-        return show_help(*names)
+        return "\n".join([show_help(), *_list_commands()])
     if kind == "params":
         return list_params((ROOT / "params.yaml").read_text("utf-8"))
     if kind == "metrics":
@@ -48,6 +48,14 @@ def show_help(*command: str) -> str:
         env={"COLUMNS": "100"},
     )
     return f"```text\n{done.stdout}```"
+
+
+def _list_commands() -> Iterator[str]:
+    """Yields a section for each command that has a help text of its own."""
+    names = re.findall(r"\{([\w,]+)\}", show_help())[0].split(",")
+    # What follows `controller` is DVC's, `--help` too.
+    for name in sorted(set(names) - {"controller"}):
+        yield f"\n## {name}\n\n{show_help(name)}"
 
 
 def list_params(text: str) -> str:
