@@ -31,6 +31,8 @@ LOCK, DEV_LOCK = ROOT / "containers/cpu.lock.txt", ROOT / "containers/dev.lock.t
 # Apart, since one of its packages wants an older rich than the others.
 PROVENANCE_VENV = ROOT / ".venv-provenance"
 PROVENANCE_LOCK = ROOT / "containers/provenance.lock.txt"
+# Apart, since no stage and no test imports it.
+DOCS_VENV, DOCS_LOCK = ROOT / ".venv-docs", ROOT / "containers/docs.lock.txt"
 # For images that run on GPUs. They keep the versions of the CPU's lock, but for what differs there.
 GPU_LOCKS = [ROOT / f"containers/{name}.lock.txt" for name in ("serve", "train", "evaluate")]
 # Only resolved as GPU builds; beside a CPU build of torch, importing vLLM dies of them.
@@ -88,9 +90,21 @@ def audit(session: nox.Session) -> None:
 @nox.session
 def provenance(session: nox.Session) -> None:
     """Write the recorded run's provenance for others' tools into provenance/; takes --key PEM."""
-    set_up_provenance(session)
+    set_up_apart(session, PROVENANCE_LOCK, PROVENANCE_VENV)
     python = str(PROVENANCE_VENV / "bin" / "python")
     session.run(python, "-m", "stages", "provenance", "provenance", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, strictly; `-- serve` shows it as it changes."""
+    if not shutil.which("dot"):
+        session.error("Graphviz's `dot` draws the pages' graphs: `apt-get install graphviz`")
+    set_up_apart(session, DOCS_LOCK, DOCS_VENV)
+    command = session.posargs or ["build", "--strict", "--quiet"]
+    # It would say that Material ends in 2027, in ten lines.
+    env = {"NO_MKDOCS_2_WARNING": "1"}
+    session.run(str(DOCS_VENV / "bin" / "python"), "-m", "mkdocs", *command, env=env)
 
 
 @nox.session
@@ -112,7 +126,7 @@ def images(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Set up and run the tests; arguments after -- are passed on to pytest."""
     set_up(session, dev=True)
-    set_up_provenance(session)
+    set_up_apart(session, PROVENANCE_LOCK, PROVENANCE_VENV)
     run(session, "pytest", *session.posargs)
 
 
@@ -136,7 +150,7 @@ def lock(session: nox.Session) -> None:
     """Resolve containers/*.in into the hash locks; needs uv, and pip's sources for torch."""
     links = os.environ.get("PIP_FIND_LINKS", TORCH_URL.rpartition("/")[0]).split()
     on_cpu = [argument for link in links for argument in ("--find-links", link)]
-    for target in (LOCK, DEV_LOCK, PROVENANCE_LOCK):
+    for target in (LOCK, DEV_LOCK, PROVENANCE_LOCK, DOCS_LOCK):
         resolve(session, target, *on_cpu)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.writelines(f"{pin}\n" for pin in shared_pins(LOCK.read_text("utf-8")))
@@ -190,12 +204,12 @@ def set_up(session: nox.Session, *, dev: bool = False) -> None:
         install(session, path, VENV)
 
 
-def set_up_provenance(session: nox.Session) -> None:
-    """Make .venv-provenance hold what its lock says; does nothing if it does already."""
-    if is_installed(PROVENANCE_LOCK, PROVENANCE_VENV):
+def set_up_apart(session: nox.Session, lock: Path, venv: Path) -> None:
+    """Make an environment of its own hold what its lock says; does nothing if it does already."""
+    if is_installed(lock, venv):
         return
-    session.run(sys.executable, "-m", "venv", "--clear", str(PROVENANCE_VENV))
-    install(session, PROVENANCE_LOCK, PROVENANCE_VENV)
+    session.run(sys.executable, "-m", "venv", "--clear", str(venv))
+    install(session, lock, venv)
 
 
 def install(session: nox.Session, path: Path, venv: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import hypothesis
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.git import git
+
+ROOT = Path(__file__).parents[1]
 
 # Before any test module imports a library that reads them.
 os.environ.update(
@@ -57,6 +59,22 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     repo = tmp_path_factory.mktemp("recipe")
     make_recipe(repo)
+    return repo
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a clone with the working tree's files committed on top, without artifacts."""
+    repo = tmp_path_factory.mktemp("original") / "rederive"
+    git(ROOT, "clone", "-q", str(ROOT), str(repo))
+    git(repo, "rm", "-rqf", ".")
+    listing = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listing.split("\0")):
+        if (ROOT / name).is_file():
+            (repo / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, repo / name)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "--allow-empty", "-m", "as it is")
     return repo
 
 

@@ -25,6 +25,16 @@ def make_recipe(repo: Path) -> None:
         shutil.copy(ROOT / name, repo / name)
     git(repo, "init", "-q")
     dvc(repo, "init", "-q")
+    shrink(repo)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "recipe")
+    dvc(repo, "repro")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "run")
+
+
+def shrink(repo: Path) -> None:
+    """Gives the repository a tiny model, a few problems for it, and parameters that suit both."""
     model = repo / "tiny"
     write_model(model)
     digest = write_problems(repo / "problems.jsonl")
@@ -67,8 +77,3 @@ def make_recipe(repo: Path) -> None:
             **{f"evaluate.engine.{key}": value for key, value in engine.items()},
         },
     )
-    git(repo, "add", "-A")
-    git(repo, "commit", "-qm", "recipe")
-    dvc(repo, "repro")
-    git(repo, "add", "-A")
-    git(repo, "commit", "-qm", "run")
