@@ -33,6 +33,9 @@ PROVENANCE_VENV = ROOT / ".venv-provenance"
 PROVENANCE_LOCK = ROOT / "containers/provenance.lock.txt"
 # Apart, since no stage and no test imports it.
 DOCS_VENV, DOCS_LOCK = ROOT / ".venv-docs", ROOT / "containers/docs.lock.txt"
+# Apart, since no stage needs it and the lock of what stages need is in their hashes.
+TRACKERS_VENV = ROOT / ".venv-trackers"
+TRACKERS_LOCK = ROOT / "containers/trackers.lock.txt"
 # For images that run on GPUs. They keep the versions of the CPU's lock, but for what differs there.
 GPU_LOCKS = [ROOT / f"containers/{name}.lock.txt" for name in ("serve", "train", "evaluate")]
 # Only resolved as GPU builds; beside a CPU build of torch, importing vLLM dies of them.
@@ -108,6 +111,12 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def trackers(session: nox.Session) -> None:
+    """Set up what R1_TRACKERS sends figures with: tensorboard, trackio and wandb."""
+    set_up_apart(session, TRACKERS_LOCK, TRACKERS_VENV)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run a benchmark by its name in benchmarks/: nox -s bench -- cpu_isa."""
     set_up(session)
@@ -127,6 +136,7 @@ def tests(session: nox.Session) -> None:
     """Set up and run the tests; arguments after -- are passed on to pytest."""
     set_up(session, dev=True)
     set_up_apart(session, PROVENANCE_LOCK, PROVENANCE_VENV)
+    set_up_apart(session, TRACKERS_LOCK, TRACKERS_VENV)
     run(session, "pytest", *session.posargs)
 
 
@@ -150,7 +160,7 @@ def lock(session: nox.Session) -> None:
     """Resolve containers/*.in into the hash locks; needs uv, and pip's sources for torch."""
     links = os.environ.get("PIP_FIND_LINKS", TORCH_URL.rpartition("/")[0]).split()
     on_cpu = [argument for link in links for argument in ("--find-links", link)]
-    for target in (LOCK, DEV_LOCK, PROVENANCE_LOCK, DOCS_LOCK):
+    for target in (LOCK, DEV_LOCK, PROVENANCE_LOCK, DOCS_LOCK, TRACKERS_LOCK):
         resolve(session, target, *on_cpu)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.writelines(f"{pin}\n" for pin in shared_pins(LOCK.read_text("utf-8")))

@@ -8,13 +8,15 @@ a server.
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
-the pages with its source. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
+the pages with its source. `track` says whether a run is like the recorded ones, whose curves
+`reference` makes. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import os
 import re
 import sys
@@ -83,6 +85,8 @@ def main(arguments: list[str]) -> int:
         "seeds": lambda: _seeds(options.seed, is_tracks=options.tracks),
         "claims": lambda: _claims(write=options.write),
         "provenance": lambda: _provenance(options.out, options.key),
+        "track": lambda: _track(options.stage, _cell_of(options)),
+        "reference": lambda: _reference(write=options.write),
     }
     try:
         return actions[options.command]()
@@ -115,10 +119,17 @@ def _add_readers(commands: Any) -> None:
     provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
     provenance.add_argument("out", type=Path, help="the folder to write")
     provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
+    track = commands.add_parser("track", help="print a run's curves beside those of recorded runs")
+    _add_cell(track, [], is_optional=True)
+    reference = commands.add_parser("reference", help="compare the curves of recorded runs")
+    reference.add_argument("--write", action="store_true", help="make them from the logs")
 
 
-def _add_cell(command: argparse.ArgumentParser, more: list[str]) -> None:
-    command.add_argument("stage", choices=[*params.stage_names(), *more])
+def _add_cell(
+    command: argparse.ArgumentParser, more: list[str], *, is_optional: bool = False
+) -> None:
+    choices = [*params.stage_names(), *more]
+    command.add_argument("stage", choices=choices, nargs="?" if is_optional else None)
     command.add_argument("--track", help="a folder of tracks/; not given: the core graph")
     command.add_argument("--section", help="which of the stage's sections in its params.yaml")
     command.add_argument("--model", help="evaluate only: which model")
@@ -138,6 +149,24 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _run(stage: str, cell: dict[str, str]) -> int:
+    from stages._live.follow import choose, followed  # noqa: PLC0415 - `exec` needs none of it
+
+    settings = choose(stage)
+    if settings is None:
+        return 1
+    try:
+        with followed(stage, cell, settings):
+            return _run_at_site(stage, cell)
+    except OSError as error:  # of the files to which the output goes
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        said = [error.__context__] if error.__context__ else []  # what could not be written
+        for message in (*said, f"{error}: free some disk space and run again"):
+            print(f"rederive: {stage}: {message}", file=sys.stderr)  # noqa: T201 - as above
+        return 1
+
+
+def _run_at_site(stage: str, cell: dict[str, str]) -> int:
     if (os.environ.get("R1_SITE") or "local") == "local":
         return run_stage(stage, cell)
     from stages._launch.launch import launch  # noqa: PLC0415 - needed at other sites only
@@ -278,6 +307,25 @@ def _provenance(out: Path, key: Path | None) -> int:
     export(Path(), out, key)
     print(f"wrote {out}")  # noqa: T201
     return 0
+
+
+def _track(stage: str | None, cell: dict[str, str]) -> int:
+    from stages._live.track import render  # noqa: PLC0415 - rare
+
+    verdict = render(Path(), (stage, cell) if stage else None)
+    print(verdict.text, end="")  # noqa: T201
+    return int(verdict.is_on_track is False)
+
+
+def _reference(*, write: bool) -> int:
+    from stages._live.reference import update_references  # noqa: PLC0415 - rare
+
+    num_other = 0
+    for path, is_same in update_references(Path(), write=write):
+        num_other += not is_same
+        word = "is as the logs say" if is_same else "written" if write else "is not as the logs say"
+        print(f"{path}: {word}")  # noqa: T201
+    return int(num_other > 0 and not write)
 
 
 def _exit(status: int) -> None:

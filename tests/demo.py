@@ -56,7 +56,7 @@ def make_demo(repo: Path) -> None:
     for name in ("__init__.py", "__main__.py"):
         shutil.copy(ROOT / "stages" / name, repo / "stages")
     skip = shutil.ignore_patterns("__pycache__")
-    for name in ("_contract", "_launch"):
+    for name in ("_contract", "_launch", "_live"):
         shutil.copytree(ROOT / "stages" / name, repo / "stages" / name, ignore=skip)
     (repo / "stages" / "demo" / "params.py").write_text(PARAMS)
     (repo / "stages" / "report" / "params.py").write_text(REPORT)

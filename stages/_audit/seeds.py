@@ -1,5 +1,8 @@
 """Runs the recipe with other seeds and keeps what it measured: how much results vary by chance.
 
+Beside a seed's record, a folder has the logs of what was trained: stages/_live/reference.py makes
+the bands of them in which further runs are expected.
+
 The problems stay as they are; what is sampled, kept, shuffled and trained changes. The core graph
 is run alone, or the tracks are, after the core as it is recorded.
 """
@@ -7,6 +10,7 @@ is run alone, or the tracks are, after the core as it is recorded.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +23,8 @@ from ruamel.yaml import YAML
 from stages._audit.git import git
 from stages._audit.published import read_json
 from stages._contract.artifacts import write_json
-from stages._contract.places import TRACKS
+from stages._contract.places import TRACKS, name_of, out_of
+from stages._live.reference import list_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,7 +77,17 @@ def record_seeds(root: Path, seeds: Iterable[int], graph: Graph = CORE) -> Itera
             _dvc(clone, *graph.command)
             path = root / graph.folder / f"{seed}.json"
             write_json(path, read_seed(clone, seed, graph))
+            keep_logs(clone, path.with_suffix(""), graph)
             yield path
+
+
+def keep_logs(root: Path, folder: Path, graph: Graph) -> None:
+    """Copies the log of each training of the graph to the folder, by the name of its manifest."""
+    for stage, cell in list_cells(root):
+        if ("track" in cell) == (graph is not CORE):
+            folder.mkdir(parents=True, exist_ok=True)
+            log = root / out_of(stage, cell) / "log.jsonl"
+            shutil.copyfile(log, folder / f"{name_of(stage, cell)}.jsonl")
 
 
 def set_seed(root: Path, seed: int, graph: Graph) -> None:

@@ -16,7 +16,7 @@ import pytest
 import noxfile
 
 LOCKS = [noxfile.LOCK, noxfile.DEV_LOCK, noxfile.PROVENANCE_LOCK]
-ALL_LOCKS = [*LOCKS, noxfile.DOCS_LOCK, *noxfile.GPU_LOCKS]
+ALL_LOCKS = [*LOCKS, noxfile.DOCS_LOCK, noxfile.TRACKERS_LOCK, *noxfile.GPU_LOCKS]
 
 
 class Version(NamedTuple):
