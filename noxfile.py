@@ -36,6 +36,8 @@ DOCS_VENV, DOCS_LOCK = ROOT / ".venv-docs", ROOT / "containers/docs.lock.txt"
 # Apart, since no stage needs it and the lock of what stages need is in their hashes.
 TRACKERS_VENV = ROOT / ".venv-trackers"
 TRACKERS_LOCK = ROOT / "containers/trackers.lock.txt"
+# Apart, and without torch: who only publishes, or pulls from a bucket, needs no more.
+PUBLISH_VENV, PUBLISH_LOCK = ROOT / ".venv-publish", ROOT / "containers/publish.lock.txt"
 # For images that run on GPUs. They keep the versions of the CPU's lock, but for what differs there.
 GPU_LOCKS = [ROOT / f"containers/{name}.lock.txt" for name in ("serve", "train", "evaluate")]
 # Only resolved as GPU builds; beside a CPU build of torch, importing vLLM dies of them.
@@ -117,6 +119,16 @@ def trackers(session: nox.Session) -> None:
 
 
 @nox.session
+def publish(session: nox.Session) -> None:
+    """Publish what is recorded: nox -s publish -- --to hub --repo ORG/NAME sft; see --help."""
+    set_up_apart(session, PUBLISH_LOCK, PUBLISH_VENV)
+    # Its python and dvc first, for what it starts.
+    path = f"{PUBLISH_VENV / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    command = [str(PUBLISH_VENV / "bin" / "python"), "-m", "stages", "publish"]
+    session.run(*command, *session.posargs, env={"PATH": path})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Run a benchmark by its name in benchmarks/: nox -s bench -- cpu_isa."""
     set_up(session)
@@ -137,6 +149,7 @@ def tests(session: nox.Session) -> None:
     set_up(session, dev=True)
     set_up_apart(session, PROVENANCE_LOCK, PROVENANCE_VENV)
     set_up_apart(session, TRACKERS_LOCK, TRACKERS_VENV)
+    set_up_apart(session, PUBLISH_LOCK, PUBLISH_VENV)
     run(session, "pytest", *session.posargs)
 
 
@@ -160,7 +173,8 @@ def lock(session: nox.Session) -> None:
     """Resolve containers/*.in into the hash locks; needs uv, and pip's sources for torch."""
     links = os.environ.get("PIP_FIND_LINKS", TORCH_URL.rpartition("/")[0]).split()
     on_cpu = [argument for link in links for argument in ("--find-links", link)]
-    for target in (LOCK, DEV_LOCK, PROVENANCE_LOCK, DOCS_LOCK, TRACKERS_LOCK):
+    locks = (LOCK, DEV_LOCK, PROVENANCE_LOCK, DOCS_LOCK, TRACKERS_LOCK, PUBLISH_LOCK)
+    for target in locks:
         resolve(session, target, *on_cpu)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.writelines(f"{pin}\n" for pin in shared_pins(LOCK.read_text("utf-8")))

@@ -10,6 +10,7 @@ says where two runs part, `audit` judges a run made again, `seeds` records runs 
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
 the pages with its source. `track` says whether a run is like the recorded ones, whose curves
 `reference` makes. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
+`publish` sends recorded data sets and checkpoints to the hub or to a DVC remote.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import errno
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +89,7 @@ def main(arguments: list[str]) -> int:
         "provenance": lambda: _provenance(options.out, options.key),
         "track": lambda: _track(options.stage, _cell_of(options)),
         "reference": lambda: _reference(write=options.write),
+        "publish": lambda: _publish(options),
     }
     try:
         return actions[options.command]()
@@ -123,6 +126,21 @@ def _add_readers(commands: Any) -> None:
     _add_cell(track, [], is_optional=True)
     reference = commands.add_parser("reference", help="compare the curves of recorded runs")
     reference.add_argument("--write", action="store_true", help="make them from the logs")
+    _add_publish(commands)
+
+
+def _add_publish(commands: Any) -> None:
+    publish = commands.add_parser("publish", help="send recorded artifacts to the hub or a remote")
+    publish.add_argument("artifact", nargs="*", help="below artifacts/: sft, filter, r1/scenarios")
+    publish.add_argument("--to", choices=["hub", "remote"], required=True)
+    publish.add_argument("--repo", metavar="ORG/NAME", help="hub: ORG/NAME-sft, ORG/NAME-filter, …")
+    publish.add_argument("--remote", metavar="NAME|ADDRESS", help="of DVC: s3://, ssh://, a folder")
+    publish.add_argument("--license", metavar="SPDX", help="where the parts do not say it")
+    publish.add_argument("--source", metavar="ADDRESS", help="of this repository, for the cards")
+    publish.add_argument("--private", action="store_true", help="hub: new repositories are private")
+    publish.add_argument(
+        "--push", action="store_true", help="do it; without, only say what it does"
+    )
 
 
 def _add_cell(
@@ -326,6 +344,29 @@ def _reference(*, write: bool) -> int:
         word = "is as the logs say" if is_same else "written" if write else "is not as the logs say"
         print(f"{path}: {word}")  # noqa: T201
     return int(num_other > 0 and not write)
+
+
+def _publish(options: argparse.Namespace) -> int:
+    if missing := [name for name in ("dvc_s3", "dvc_ssh", "mlcroissant") if not find_spec(name)]:
+        raise ValueError(
+            f"publish needs {', '.join(missing)}, which have an environment of their own: "
+            f"`python3 -m nox -s publish -- --to {options.to} …` makes it and runs the same"
+        )
+    from stages._publish.publish import Options, publish  # noqa: PLC0415 - in its own environment
+
+    asked = Options(
+        names=options.artifact,
+        to=options.to,
+        repo=options.repo,
+        remote=options.remote,
+        licence=options.license,
+        source=options.source,
+        is_private=options.private,
+        push=options.push,
+    )
+    for line in publish(Path(), asked):
+        print(line, flush=True)  # noqa: T201
+    return 0
 
 
 def _exit(status: int) -> None:

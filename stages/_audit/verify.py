@@ -95,7 +95,7 @@ def _check_git(root: Path) -> Iterator[Claim]:
         f"git: the files are those of {git(root, 'rev-parse', 'HEAD').stdout[:10]}", problem
     )
     with Repo(str(root)) as repo:
-        stages = _list_recorded(repo)
+        stages = list_recorded(repo)
         made = {out.fs_path for _, stage in stages for out in stage.outs}
         for run_name, stage in stages:
             run = read_json(root / "runs" / f"{run_name}.json")
@@ -106,13 +106,13 @@ def _check_git(root: Path) -> Iterator[Claim]:
             if run["dirty"]:
                 yield Claim(name, "with uncommitted changes")
                 continue
-            problem, note = _compare_code(root, run["commit"], code)
+            problem, note = compare_code(root, run["commit"], code)
             problems = [problem] if problem else []
-            problems += [] if note else _find_changed_params(root, run["commit"], params)
+            problems += [] if note else find_changed_params(root, run["commit"], params)
             yield Claim(name, "; ".join(problems) or None, note)
 
 
-def _find_changed_params(
+def find_changed_params(
     root: Path, commit: str, params: Iterable[ParamsDependency]
 ) -> Iterator[str]:
     """Yields the stage's own sections of parameters that were others in the commit."""
@@ -134,7 +134,7 @@ def _parse(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
-def _list_recorded(repo: Repo) -> list[tuple[str, Stage]]:
+def list_recorded(repo: Repo) -> list[tuple[str, Stage]]:
     """Returns each stage of the core graph and of the tracks that were run, by its run's name.
 
     A track without a lock claims nothing.
@@ -152,7 +152,7 @@ def _is_track(stage: Stage) -> bool:
     return Path(stage.path).parent.parent.name == TRACKS.name
 
 
-def _compare_code(root: Path, commit: str, paths: Iterable[str]) -> tuple[str | None, str]:
+def compare_code(root: Path, commit: str, paths: Iterable[str]) -> tuple[str | None, str]:
     """Returns what of the code has changed since a run's commit, if anything has, and a note."""
     # Documentation is no code.
     done = git(root, "diff", "--name-only", commit, "HEAD", "--", *paths, ":!*.md")
@@ -164,27 +164,35 @@ def _compare_code(root: Path, commit: str, paths: Iterable[str]) -> tuple[str | 
 def _check_lock(root: Path) -> Iterator[Claim]:
     """dvc.lock against dvc.yaml, params.yaml, the code, and the outputs that are here."""
     with Repo(str(root)) as repo:
-        stages = _list_recorded(repo)
+        stages = list_recorded(repo)
         made = {out.fs_path: out.hash_info for _, stage in stages for out in stage.outs}
         for name, stage in stages:
-            problems = [*_find_changes(stage, made)]
+            problems = [*find_changes(stage, made)]
             absent = sum(out.use_cache and not out.exists for out in stage.outs)
             note = "its output is not here" if absent else ""
             yield Claim(f"dvc.lock: {name}", "; ".join(problems) or None, note)
 
 
-def _find_changes(stage: Stage, made: dict[str, Any]) -> Iterator[str]:
+def find_changes(stage: Stage, made: dict[str, Any], *, files_too: bool = True) -> Iterator[str]:
+    """Yields in what a stage's entry in the lock is not that of the files.
+
+    Args:
+        stage: which.
+        made: by path, what the lock says of all outputs.
+        files_too: look at files that stages have made as well, where they are here, instead of
+            comparing the entries alone.
+    """
     if stage.cmd_changed:
         yield "another command than in dvc.yaml"
     for dep in stage.deps:
         if dep.fs_path in made and dep.hash_info != made[dep.fs_path]:
             yield f"{dep} was recorded with another hash by the stage that makes it"
-        if dep.exists or not is_made(dep.fs_path, made):
+        if (files_too and dep.exists) or not is_made(dep.fs_path, made):
             for path, change in dep.status().items():
                 details = {path: change} if isinstance(change, str) else change
                 yield from (f"{name} is {word}" for name, word in details.items())
     for out in stage.outs:
-        if out.exists or not out.use_cache:
+        if (files_too and out.exists) or not out.use_cache:
             for path, change in out.workspace_status().items():
                 yield f"{path} is {change}"
 
@@ -228,9 +236,9 @@ def _check_graph_s_seeds(root: Path, graph: Graph, files: Sequence[str]) -> Iter
     for run in others:
         path = graph.folder / f"{run['seed']}.json"
         name = f"{path}: ran at {run['commit'][:10]} with this code"
-        changed, note = _compare_code(root, run["commit"], (*files, *code))
+        changed, note = compare_code(root, run["commit"], (*files, *code))
         responses = [f"{graph.metrics}/report/samples"]
-        if changed and not _compare_code(root, run["commit"], responses)[0]:
+        if changed and not compare_code(root, run["commit"], responses)[0]:
             changed, note = None, "the code has changed since, the recorded responses have not"
         problems = [changed] if changed else []
         problems += [

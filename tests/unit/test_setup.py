@@ -16,7 +16,8 @@ import pytest
 import noxfile
 
 LOCKS = [noxfile.LOCK, noxfile.DEV_LOCK, noxfile.PROVENANCE_LOCK]
-ALL_LOCKS = [*LOCKS, noxfile.DOCS_LOCK, noxfile.TRACKERS_LOCK, *noxfile.GPU_LOCKS]
+OTHERS = [noxfile.DOCS_LOCK, noxfile.TRACKERS_LOCK, noxfile.PUBLISH_LOCK]
+ALL_LOCKS = [*LOCKS, *OTHERS, *noxfile.GPU_LOCKS]
 
 
 class Version(NamedTuple):
@@ -59,10 +60,19 @@ def test_locks_hold_what_was_asked_for_and_nothing_that_breaks_vllm() -> None:
         assert {name: found[name] for name in pinned} == pinned
 
 
-def test_the_two_locks_agree() -> None:
-    one, two = locked(noxfile.LOCK), locked(noxfile.DEV_LOCK)
+@pytest.mark.parametrize("path", [noxfile.DEV_LOCK, noxfile.PUBLISH_LOCK])
+def test_locks_agree_with_the_cpus(path: Path) -> None:
+    one, two = locked(noxfile.LOCK), locked(path)
     shared = one.keys() & two.keys()
+    assert len(shared) > 10
     assert {name: one[name] for name in shared} == {name: two[name] for name in shared}
+
+
+def test_publishing_has_this_dvc_and_no_torch() -> None:
+    pins = locked(noxfile.PUBLISH_LOCK)
+    assert pins["dvc"] == locked(noxfile.LOCK)["dvc"]
+    assert {"dvc-s3", "dvc-ssh", "huggingface-hub"} <= pins.keys()
+    assert "torch" not in pins
 
 
 def test_this_environment_is_the_locked_one() -> None:

@@ -10,6 +10,7 @@ from stages._audit.published import read_json
 from stages.report.table import percent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from stages._audit.bisect import Run
@@ -27,9 +28,7 @@ _TEXT = """\
 reproduced and audited. It adds small numbers, in the format `<think>…</think><answer>…</answer>`,
 and is not meant for anything else.
 
-| task | % right | % in the format | problems |
-|---|---:|---:|---:|
-{rows}
+{table}
 
 Value ± standard error over problems, zero-shot, greedy. Commit {commit}; `artifacts/{name}` has the
 folder digest `{digest}` (`sha256sum` of each file, sorted, hashed again).
@@ -58,27 +57,36 @@ def make_card(root: Path, run: Run, name: str) -> ModelCard:
         pipeline_tag="text-generation",
         base_model="HuggingFaceTB/SmolLM2-135M-Instruct",
         tags=["reasoning", "reproducibility", *([name] if name != "base" else [])],
-        eval_results=[
-            EvalResult(
-                task_type="text-generation",
-                dataset_type=task,
-                dataset_name=f"Rederive, {task}",
-                metric_type="accuracy",
-                metric_value=cell["accuracy"],
-            )
-            for task, cell in results.items()
-        ],
+        eval_results=list_results(results),
     )
-    rows = [
-        f"| {task} | {percent(cell['accuracy'], cell['accuracy_stderr'])} "
-        f"| {percent(cell['format_rate'], cell['format_rate_stderr'])} | {cell['num_problems']} |"
-        for task, cell in results.items()
-    ]
     text = _TEXT.format(
         name=name,
         about=MODELS[name],
-        rows="\n".join(rows),
+        table=render_results(results),
         commit=manifest["commit"],
         digest=manifest["outputs"][f"artifacts/{name}"],
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
+
+
+def list_results(results: Mapping[str, Mapping[str, Any]]) -> list[EvalResult]:
+    """Returns the accuracies as the hub reads them, from evaluate's results by task."""
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=task,
+            dataset_name=f"Rederive, {task}",
+            metric_type="accuracy",
+            metric_value=cell["accuracy"],
+        )
+        for task, cell in results.items()
+    ]
+
+
+def render_results(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns a Markdown table with one row per task, from evaluate's results by task."""
+    lines = ["| task | % right | % in the format | problems |", "|---|---:|---:|---:|"]
+    for task, cell in results.items():
+        shares = [percent(cell[k], cell[f"{k}_stderr"]) for k in ("accuracy", "format_rate")]
+        lines.append(f"| {task} | {' | '.join(shares)} | {cell['num_problems']} |")
+    return "\n".join(lines)

@@ -32,28 +32,31 @@ _TYPES: dict[type, Any] = {
 }
 
 
-def make_croissant(root: Path, name: str, date: str) -> dict[str, Any]:
-    """Returns the description of artifacts/<name> as JSON-LD, which mlcroissant has validated.
+def make_croissant(
+    folder: Path, name: str, kind: str, date: str, licence: str = "Apache-2.0"
+) -> dict[str, Any]:
+    """Returns the description of a data set as JSON-LD, which mlcroissant has validated.
 
     Paths are relative to the data set's folder, where the file belongs.
 
     Args:
-        root: the repository, whose artifacts are there.
-        name: a key of DATASETS.
+        folder: where its files are.
+        name: what it is called, after "rederive-".
+        kind: a key of DATASETS, the stage that made it.
         date: of its making, in ISO format.
+        licence: its identifier in SPDX's list.
 
     Raises:
         ValueError: a file is missing or corrupted.
     """
-    folder = root / "artifacts" / name
-    text, patterns = DATASETS[name]
+    text, patterns = DATASETS[kind]
     paths = [path for pattern in patterns.split() for path in sorted(folder.glob(pattern))]
     if not paths:
         raise ValueError(f"{folder} has no {patterns}: run `dvc repro` or `dvc pull`")
     metadata = mlc.Metadata(
         name=f"rederive-{name}",
         description=text,
-        license="https://spdx.org/licenses/Apache-2.0",
+        license=f"https://spdx.org/licenses/{licence}",
         url=f"urn:rederive:{name}",
         date_published=datetime.fromisoformat(date),
         version="1.0.0",

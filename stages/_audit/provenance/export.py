@@ -44,7 +44,8 @@ def export(root: Path, out: Path, key: Path | None = None) -> None:
             write_sbom(lock, folder / "sbom" / f"{lock.name.split('.')[0]}.cdx.json")
         for name in DATASETS:
             date = run.read_manifest(name)["end"]
-            text = json.dumps(make_croissant(root, name, date), indent=1, default=str)
+            described = make_croissant(root / "artifacts" / name, name, name, date)
+            text = json.dumps(described, indent=1, default=str)
             (folder / "croissant" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         for name in MODELS:
             make_card(root, run, name).save(folder / "models" / f"{name}.md")

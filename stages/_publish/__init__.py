@@ -1,0 +1,1 @@
+"""`python -m stages publish`: recorded data sets and checkpoints, to the hub or to a DVC remote."""
