@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from stages._contract.artifacts import read_jsonl
 from tests.pipeline.repository import change, changed, dvc, read, would_run
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]  # all tracks run in its fixture
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("zero", "cold_start", "reasoning_rl", "second_sft", "scenarios", "distilled")
