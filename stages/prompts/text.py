@@ -9,15 +9,14 @@ from stages.prompts.latex import plain
 
 Words = tuple[str, ...]
 
-# The tokens of one word: letters, numbers, factorials and primes of functions, and every other sign
-# by itself. What only structures prose is dropped.
+# The tokens of one word: letters and numbers, with the sign of a factorial or a derivative behind
+# them, and every other sign by itself. What only structures prose is dropped.
 _TOKEN = re.compile(
-    r"""\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)  # 1,000.5 is one number
-      | \d*\.\d+ | \d+
-      | [^\W\d_]+                           # letters
-      | (?<=[\d)])!                         # 5! is not 5
-      | (?<=\w)'(?=\()                      # f'(x) is not f(x)
-      | [^\w\s.,;:?!'"…] | _                # operators, brackets, other signs
+    r"""(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)  # 1,000.5 is one number
+         | \d*\.\d+ | \d+)(?:!|'\()?           # 5! is not 5
+      | [^\W\d_]+(?:'\()?                      # letters; f'(x) is not f(x)
+      | \)!?                                   # (2+3)! is not (2+3)
+      | [^\w\s.,;:?!'"…] | _                   # operators, brackets, other signs
     """,
     re.VERBOSE,
 )

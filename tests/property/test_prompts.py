@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from stages.prompts.decontaminate import LeakDetector, Match
@@ -315,6 +315,9 @@ def scan(
 
 
 @given(st.text())
+@example("0!")
+@example("(2 + 3)!")
+@example("f'(x) and 2'(x)")
 def test_normalising_is_idempotent(text: str) -> None:
     assert normalise(normalise(text)) == normalise(text)
 
