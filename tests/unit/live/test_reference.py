@@ -26,6 +26,7 @@ from stages._live.watcher import Watcher
 from tests.pipeline.repository import change
 
 ROOT = Path(__file__).parents[3]
+COMMIT = json.loads((ROOT / "runs/sft.json").read_text("utf-8"))["commit"][:7]
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def watch(root: Path, factor: float, num: int = 5) -> tuple[list[str], str]:
 
 
 def test_watcher_says_which_figure_has_left_and_how_it_ended(banded: Path) -> None:
-    runs = "5 runs of smollm2-cpu at 218bada"
+    runs = f"5 runs of smollm2-cpu at {COMMIT}"
     good, verdict = watch(banded, 1.02)
     assert good == [f"stayed in all bands of {runs}: see `python -m stages track`"]
     assert verdict == f"on track ({runs})"
@@ -200,7 +201,7 @@ def test_track_prints_curves_and_the_verdict(banded: Path) -> None:
     lines = verdict.text.splitlines()
     assert lines[:2] == [
         "sft: finished, step 13",
-        "on track: 5 runs of smollm2-cpu at 218bada",
+        f"on track: 5 runs of smollm2-cpu at {COMMIT}",
     ]
     (loss,) = (line for line in lines if line.startswith("  loss "))
     assert loss.split()[1] == "██▇▅▃▂▂▂▁▁▁▁▁"
