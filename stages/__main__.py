@@ -11,6 +11,7 @@ says where two runs part, `audit` judges a run made again, `seeds` records runs 
 the pages with its source. `track` says whether a run is like the recorded ones, whose curves
 `reference` makes. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
 `publish` sends recorded data sets and checkpoints to the hub or to a DVC remote.
+`page` writes all that is recorded as one HTML page.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def main(arguments: list[str]) -> int:
         "track": lambda: _track(options.stage, _cell_of(options)),
         "reference": lambda: _reference(write=options.write),
         "publish": lambda: _publish(options),
+        "page": lambda: _page(options.out, options.since),
     }
     try:
         return actions[options.command]()
@@ -127,6 +129,9 @@ def _add_readers(commands: Any) -> None:
     reference = commands.add_parser("reference", help="compare the curves of recorded runs")
     reference.add_argument("--write", action="store_true", help="make them from the logs")
     _add_publish(commands)
+    page = commands.add_parser("page", help="write the report as one HTML page; runs no model")
+    page.add_argument("--out", type=Path, default=Path("report.html"), help="the file to write")
+    page.add_argument("--since", default="HEAD", help="a commit: show what has run again since")
 
 
 def _add_publish(commands: Any) -> None:
@@ -366,6 +371,14 @@ def _publish(options: argparse.Namespace) -> int:
     )
     for line in publish(Path(), asked):
         print(line, flush=True)  # noqa: T201
+    return 0
+
+
+def _page(out: Path, since: str) -> int:
+    from stages._page.page import write_page  # noqa: PLC0415 - imports DVC, which takes a second
+
+    num_bytes = write_page(Path(), out, since)
+    print(f"wrote {out}, {num_bytes / 1e6:.1f} MB")  # noqa: T201
     return 0
 
 

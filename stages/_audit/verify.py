@@ -32,7 +32,7 @@ from stages.report.stage import check_same_problems, compare_models
 from stages.report.table import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from dvc.stage import Stage
 
@@ -173,7 +173,7 @@ def _check_lock(root: Path) -> Iterator[Claim]:
             yield Claim(f"dvc.lock: {name}", "; ".join(problems) or None, note)
 
 
-def find_changes(stage: Stage, made: dict[str, Any], *, files_too: bool = True) -> Iterator[str]:
+def find_changes(stage: Stage, made: Mapping[str, Any], *, files_too: bool = True) -> Iterator[str]:
     """Yields in what a stage's entry in the lock is not that of the files.
 
     Args:
