@@ -88,10 +88,12 @@ class _Readers:
         for key in ("PYTHONUNBUFFERED", "APPTAINERENV_PYTHONUNBUFFERED"):
             os.environ.setdefault(key, "1")
         self._saved = []
-        for file, stream in zip(files, (sys.stdout, sys.stderr), strict=True):
+        into = [files[0], files[0]] if _is_read_as_one() else files
+        for file, stream in zip(into, (sys.stdout, sys.stderr), strict=True):
             stream.flush()
             self._saved.append(os.dup(stream.fileno()))
             os.dup2(file, stream.fileno())
+        for file in files:
             os.close(file)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a TextIO
 
@@ -117,6 +119,18 @@ class _Readers:
             with suppress(OSError, ValueError):
                 stream.buffer.write(path.read_bytes())
                 stream.flush()
+
+
+def _is_read_as_one() -> bool:
+    """Returns whether a launcher speaks here, to somebody who reads both streams in one place.
+
+    It says on stderr what it means by the lines above, a job's, which it hands on to stdout: their
+    order must stay. A stage's own bars and rows are told apart by their streams.
+    """
+    if (os.environ.get("R1_SITE") or "local") == "local":
+        return False
+    stdout, stderr = (os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr))
+    return os.path.samestat(stdout, stderr)
 
 
 def describe(stage: str, cell: dict[str, str]) -> dict[str, Any]:
