@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from stages._contract.artifacts import sha256_tree
 from tests.git import git
@@ -33,12 +34,9 @@ def make_recipe(repo: Path) -> None:
     git(repo, "commit", "-qm", "run")
 
 
-def shrink(repo: Path) -> None:
-    """Gives the repository a tiny model, a few problems for it, and parameters that suit both."""
-    model = repo / "tiny"
-    write_model(model)
-    digest = write_problems(repo / "problems.jsonl")
-    source: dict[str, object] = {
+def make_source(digest: str) -> dict[str, Any]:
+    """Returns the source of prompts that is the recipe's problems.jsonl, with that sha256."""
+    return {
         "kind": "jsonl",
         "path": "problems.jsonl",
         "sha256": digest,
@@ -52,6 +50,14 @@ def shrink(repo: Path) -> None:
         "num_rl": 20,
         "num_evaluate": 40,
     }
+
+
+def shrink(repo: Path) -> None:
+    """Gives the repository a tiny model, a few problems for it, and parameters that suit both."""
+    model = repo / "tiny"
+    write_model(model)
+    digest = write_problems(repo / "problems.jsonl")
+    source = make_source(digest)
     engine = {"max_model_len": 256, "max_num_batched_tokens": 256, "max_num_seqs": 32}
     engine |= {"kv_cache_memory_bytes": 2**25}
     change(

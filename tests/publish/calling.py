@@ -12,6 +12,7 @@ from stages._contract.artifacts import sha256_tree
 from stages._publish.publish import Options
 from stages._publish.publish import publish as run_publish
 from tests.git import git
+from tests.pipeline.recipe import make_source
 from tests.pipeline.repository import change, dvc
 from tests.pipeline.tiny_model import write_model, write_problems
 
@@ -41,20 +42,7 @@ def record(repo: Path) -> None:
     git(repo, "init", "-q")
     dvc(repo, "init", "-q")
     write_model(repo / "tiny", num_steps=1)
-    source: dict[str, Any] = {
-        "kind": "jsonl",
-        "path": "problems.jsonl",
-        "sha256": write_problems(repo / "problems.jsonl"),
-        "question_field": "q",
-        "answer_field": "a",
-        "answer_after": "####",
-        "solution_field": None,
-        "columns": [],
-        "max_invalid": 0,
-        "num_train": 40,
-        "num_rl": 20,
-        "num_evaluate": 40,
-    }
+    source = make_source(write_problems(repo / "problems.jsonl"))
     model = {"kind": "path", "path": "tiny", "sha256": sha256_tree(repo / "tiny")}
     values: dict[str, Any] = {"fetch.source": model, "fetch.expected_sha256": None}
     values |= {"prompts.sources": {"arithmetic": source}, "report.tasks": ["arithmetic"]}
