@@ -146,6 +146,8 @@ def test_torch_is_found_by_its_build(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_machine_that_cannot_hold_the_environment_is_told_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    usage = shutil.disk_usage("/")._replace(free=10**11)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     assert noxfile.find_problem() is None
     with monkeypatch.context() as patch:
         patch.setattr(sys, "version_info", Version(3, 12))
@@ -154,7 +156,6 @@ def test_machine_that_cannot_hold_the_environment_is_told_why(
         patch.setattr(platform, "machine", lambda: "aarch64")
         assert "x86_64 is needed, this is Linux aarch64" in str(noxfile.find_problem())
     with monkeypatch.context() as patch:
-        usage = shutil.disk_usage("/")._replace(free=10**9)
-        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
         assert "8 GB of disk are needed" in str(noxfile.find_problem())
         assert "1.0 are free" in str(noxfile.find_problem())
