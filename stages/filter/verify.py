@@ -31,8 +31,8 @@ _TIMEOUT_S = 3
 _TAG = r"</?(?:think|answer)>"
 _TEXT = rf"((?:(?!{_TAG}).)*)"
 _FORMAT = re.compile(rf"<think>{_TEXT}</think>\s*<answer>{_TEXT}</answer>", re.DOTALL)
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[0-9](?:[0-9.,]*[0-9])?")
+INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+NUMBER = re.compile(r"[0-9](?:[0-9.,]*[0-9])?")
 
 # As lm-eval's `flexible-extract` of gsm8k finds numbers.
 _ANYWHERE = re.compile(r"-?[$0-9.,]{2,}|-?[0-9]+")
@@ -72,16 +72,30 @@ def is_equal(answer: str, gold: str) -> bool:
         ValueError: the reference cannot be parsed.
     """
     answer, gold = answer.strip(), gold.strip()
-    if _INTEGER.fullmatch(gold):
-        if _INTEGER.fullmatch(answer):
+    if INTEGER.fullmatch(gold):
+        if INTEGER.fullmatch(answer):
             return int(answer) == int(gold)  # what math-verify says too, a thousand times as fast
-        if len(_NUMBER.findall(answer)) != 1:
+        if len(NUMBER.findall(answer)) != 1:
             return False
-    reference = _parse_gold(gold)
+    return compare(answer, gold)
+
+
+def compare(answer: str, gold: str, form: str = "%s") -> bool:
+    r"""Returns whether math-verify takes the answer for the reference.
+
+    Args:
+        answer: white space around it is no part of it.
+        gold: the reference, likewise.
+        form: how both are written for math-verify: r"\boxed{%s}" says that they are LaTeX.
+
+    Raises:
+        ValueError: the reference cannot be parsed.
+    """
+    reference = parse_gold(gold, form)
     if not answer or len(answer) > MAX_ANSWER_LENGTH:
         return False
     timeout_s = _timeout_s()
-    parsed = math_verify.parse(answer, parsing_timeout=timeout_s, raise_on_error=False)
+    parsed = math_verify.parse(form % answer, parsing_timeout=timeout_s, raise_on_error=False)
     return bool(
         math_verify.verify(list(reference), parsed, timeout_seconds=timeout_s, raise_on_error=False)
     )
@@ -105,8 +119,11 @@ def _to_number(text: str) -> Fraction | None:
 
 
 @cache
-def _parse_gold(gold: str) -> tuple[object, ...]:
-    parsed = math_verify.parse(gold, parsing_timeout=_timeout_s(), raise_on_error=False)
+def parse_gold(gold: str, form: str = "%s") -> tuple[object, ...]:
+    """Returns what math-verify reads in a reference. Raises ValueError if that is nothing."""
+    parsed: list[object] = []
+    if gold:
+        parsed = math_verify.parse(form % gold, parsing_timeout=_timeout_s(), raise_on_error=False)
     if not parsed:
         raise ValueError(
             f"the reference answer {gold!r} cannot be parsed by math-verify: correct it, or drop "

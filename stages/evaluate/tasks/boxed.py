@@ -8,22 +8,16 @@ reference is an integer, and so is one of more than 200 characters.
 from __future__ import annotations
 
 import re
-import threading
-from functools import cache
 from typing import TYPE_CHECKING
 
-import math_verify
-
 from stages.evaluate.tasks.scoring import Problem, Scorer, after_thought
-from stages.filter.verify import MAX_ANSWER_LENGTH
+from stages.filter.verify import INTEGER, MAX_ANSWER_LENGTH, NUMBER, compare, parse_gold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[0-9](?:[0-9.,]*[0-9])?")
-_TIMEOUT_S = 3
+_FORM = r"\boxed{%s}"  # so that math-verify takes it for LaTeX, and all of it for the answer
 
 
 def read(text: str) -> str | None:
@@ -48,20 +42,13 @@ def is_right(answer: str, gold: str) -> bool:
         ValueError: the reference cannot be parsed.
     """
     gold = gold.strip()
-    reference = _parse_gold(gold)
+    parse_gold(gold, _FORM)
     answer = answer.replace("{,}", ",").replace(r"\!", "")  # how LaTeX separates thousands
-    if not answer or len(answer) > MAX_ANSWER_LENGTH:
-        return False
-    if answer == gold:
+    if answer == gold and len(answer) <= MAX_ANSWER_LENGTH:
         return True
-    if _INTEGER.fullmatch(gold) and len(_NUMBER.findall(answer)) != 1:
+    if INTEGER.fullmatch(gold) and len(NUMBER.findall(answer)) != 1:
         return False
-    parsed = _parse(answer)
-    return bool(
-        math_verify.verify(
-            list(reference), parsed, timeout_seconds=_timeout_s(), raise_on_error=False
-        )
-    )
+    return compare(answer, gold, _FORM)
 
 
 def judge(answers: Sequence[str], problem: Problem) -> list[bool]:
@@ -71,32 +58,8 @@ def judge(answers: Sequence[str], problem: Problem) -> list[bool]:
 
 def prepare(problem: Problem) -> Problem:
     """Returns the problem. Raises ValueError if its answer cannot be parsed."""
-    _parse_gold(problem["answer"].strip())
+    parse_gold(problem["answer"].strip(), _FORM)
     return problem
-
-
-def _parse(text: str) -> list[object]:
-    # Boxed, so that math-verify takes it for LaTeX, and all of it for the answer.
-    parsed: list[object] = math_verify.parse(
-        rf"\boxed{{{text}}}", parsing_timeout=_timeout_s(), raise_on_error=False
-    )
-    return parsed
-
-
-@cache
-def _parse_gold(gold: str) -> tuple[object, ...]:
-    parsed = _parse(gold) if gold else []
-    if not parsed:
-        raise ValueError(
-            f"the reference answer {gold!r} cannot be parsed by math-verify: correct it, or drop "
-            f"the problem from its source"
-        )
-    return tuple(parsed)
-
-
-def _timeout_s() -> int | None:
-    """Returns math-verify's time limit, which works by signals: in the main thread alone."""
-    return _TIMEOUT_S if threading.current_thread() is threading.main_thread() else None
 
 
 SCORER = Scorer(read=read, judge=judge, prepare=prepare)

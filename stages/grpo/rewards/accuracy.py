@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import math_verify
 from math_verify.parser import NormalizationConfig
 
-from stages.filter.verify import _INTEGER, _NUMBER, is_correct_anywhere, is_equal, parse
+from stages.filter.verify import INTEGER, NUMBER, is_correct_anywhere, is_equal, parse
 from stages.grpo.rewards.completions import read_texts
 from stages.grpo.rewards.verifier import compare
 
@@ -165,8 +165,8 @@ def _find_end(text: str) -> int | None:
 
 def _is_plain(answer: str, gold: str) -> bool:
     # is_equal decides these by their characters, in microseconds, without math-verify.
-    return bool(_INTEGER.fullmatch(gold)) and (
-        bool(_INTEGER.fullmatch(answer)) or len(_NUMBER.findall(answer)) != 1
+    return bool(INTEGER.fullmatch(gold)) and (
+        bool(INTEGER.fullmatch(answer)) or len(NUMBER.findall(answer)) != 1
     )
 
 

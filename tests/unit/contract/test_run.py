@@ -65,13 +65,14 @@ def test_success_leaves_out_metrics_and_manifest(repo: Path) -> None:
 
 def test_manifest_tells_a_changed_tree_from_the_files_that_a_run_writes(repo: Path) -> None:
     write_stage(repo, 'return {"demo": {"n": params.size}}')
-    for name in ("dvc.lock", "metrics/demo.json", "runs/demo.json"):
-        (repo / name).parent.mkdir(exist_ok=True)
+    for name in ("dvc.lock", "tracks/a/dvc.lock", "metrics/demo.json", "runs/demo.json"):
+        (repo / name).parent.mkdir(exist_ok=True, parents=True)
         (repo / name).write_text("old")
     git(repo, "init", "-q")
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "all")
     (repo / "dvc.lock").write_text("new")
+    (repo / "tracks/a/dvc.lock").write_text("new")
     found = []
     for size in (3, 4):
         (repo / "params.yaml").write_text(VALUES.replace("3", str(size)))
