@@ -167,7 +167,7 @@ def train_sft(way: str, params: SftParams, work: Path) -> dict[str, float]:
 
 def count_learnt(rows: list[dict[str, Any]]) -> int:
     """Returns the tokens that a loss is computed of."""
-    return sum(sum(row["completion_mask"]) for row in rows)
+    return sum(label != -100 for row in rows for label in row["labels"])
 
 
 def train_grpo(way: str, params: GrpoParams, work: Path) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import importlib
@@ -32,6 +33,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_SPACE_TEXT = re.compile(
     rf"os error ({'|'.join(map(str, _NO_SPACE))})\b|PytorchStreamWriter failed|iostream error"
 )
+# As malloc.h numbers them.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + signal
 
 
@@ -182,6 +185,18 @@ def set_environment(stage: str, values: Any) -> None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(values.num_threads)
         limit_cpu(values.cpu_isa)
+        _keep_memory()
+
+
+def _keep_memory() -> None:
+    """Makes malloc keep what was freed for the next tensor.
+
+    Else a step of training gives gigabytes back to the system, and gets them anew, page by page.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # glibc; others do without
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _check_finite(key: str, value: Any) -> None:

@@ -216,3 +216,31 @@ def test_check_reads_every_section_without_torch() -> None:
     assert [line.partition(":")[0] for line in lines[1:]] == [
         path.relative_to(ROOT).as_posix() for path in tracks
     ]
+
+
+def count_faults(preparation: str) -> int:
+    """Returns how many pages the system gives a process that allocates 64 MB twenty times."""
+    program = f"""
+        import resource
+        from types import SimpleNamespace
+        from stages._contract.run import set_environment
+        {preparation}
+        def faults():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = bytearray([1]) * 2**26
+        del block
+        before = faults()
+        for _ in range(20):
+            block = bytearray([1]) * 2**26
+            del block
+        print(faults() - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+def test_freed_memory_is_used_again() -> None:
+    values = 'SimpleNamespace(image="cpu", num_threads=1, cpu_isa="avx2")'
+    kept = count_faults(f'set_environment("sft", {values})')
+    assert kept < count_faults("") / 20
