@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from stages._contract.params import load
 from stages._contract.run import set_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from stages.generate.params import GenerateParams
     from stages.grpo.params import GrpoParams
@@ -44,6 +45,7 @@ PARAMS = Path("params.yaml")
 MODEL = Path("artifacts/sft")
 NUM_ROUNDS = 2
 NUM_PROBLEMS = 32
+NUM_WARM_UP = 2  # problems
 NUM_STEPS = 4  # the first one also warms up, and does not count
 WAYS = ("stage", "stock", "stock, float32")
 WORK: dict[str, tuple[str, Sequence[str], dict[str, Any]]] = {
@@ -69,10 +71,9 @@ def measure_peak(num_threads: int) -> float:
 
 
 def sample(way: str, params: GenerateParams) -> dict[str, float]:
-    """Returns the tokens and seconds of a round of sampling, after one that warms up."""
+    """Returns the tokens and seconds of sampling, after a few prompts that warm up."""
     from transformers import AutoTokenizer
 
-    from stages.generate.sample import sample as sample_by_stage
     from stages.generate.sample import tokenize
 
     rows = read_jsonl(Path(params.prompts))[:NUM_PROBLEMS]
@@ -85,25 +86,42 @@ def sample(way: str, params: GenerateParams) -> dict[str, float]:
         from stages.generate.engine import engine_kwargs
 
         llm = LLM(**engine_kwargs(params.engine, MODEL))
-        return time_round(
-            lambda: sum(row["num_tokens"] for row in sample_by_stage(llm, prompts, params))
-        )
-    return time_round(lambda: sample_by_transformers(tokenizer, list(prompts.values()), params))
+        write = partial(write_by_stage, llm, params)
+    else:
+        write = partial(write_by_transformers, load_model(params.seed), tokenizer, params)
+    write(dict(list(prompts.items())[:NUM_WARM_UP]))
+    start = time.perf_counter()
+    num_tokens = write(prompts)
+    return {"tokens": num_tokens, "seconds": time.perf_counter() - start}
 
 
-def sample_by_transformers(
-    tokenizer: Any, prompts: Sequence[list[int]], params: GenerateParams
-) -> int:
+def write_by_stage(llm: Any, params: GenerateParams, prompts: dict[str, list[int]]) -> int:
     """Returns the tokens of all samples, their end tokens included."""
+    from stages.generate.sample import sample as sample_by_stage
+
+    return sum(row["num_tokens"] for row in sample_by_stage(llm, prompts, params))
+
+
+def load_model(seed: int) -> Any:
+    """Returns the model as transformers loads it, after the seed is set."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(params.seed)
-    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
+
+
+def write_by_transformers(
+    model: Any, tokenizer: Any, params: GenerateParams, prompts: dict[str, list[int]]
+) -> int:
+    """Returns the tokens of all samples, their end tokens included."""
+    import torch
+
+    rows = list(prompts.values())
     num = 0
-    for first in range(0, len(prompts), 8):
+    for first in range(0, len(rows), 8):
         batch = tokenizer.pad(
-            {"input_ids": prompts[first : first + 8]}, padding_side="left", return_tensors="pt"
+            {"input_ids": rows[first : first + 8]}, padding_side="left", return_tensors="pt"
         )
         with torch.inference_mode():
             out = model.generate(
@@ -119,14 +137,6 @@ def sample_by_transformers(
         is_end = (new == model.generation_config.eos_token_id).int()
         num += int((is_end.cumsum(1) - is_end == 0).sum())  # up to the first end token, with it
     return num
-
-
-def time_round(work: Callable[[], int]) -> dict[str, float]:
-    """Returns the tokens and seconds of the second of two rounds."""
-    work()
-    start = time.perf_counter()
-    num_tokens = work()
-    return {"tokens": num_tokens, "seconds": time.perf_counter() - start}
 
 
 def train_sft(way: str, params: SftParams, work: Path) -> dict[str, float]:
@@ -166,8 +176,8 @@ def train_sft(way: str, params: SftParams, work: Path) -> dict[str, float]:
 
 
 def count_learnt(rows: list[dict[str, Any]]) -> int:
-    """Returns the tokens that a loss is computed of."""
-    return sum(label != -100 for row in rows for label in row["labels"])
+    """Returns the tokens that a loss is computed of: other labels are -100."""
+    return sum(label >= 0 for row in rows for label in row["labels"])
 
 
 def train_grpo(way: str, params: GrpoParams, work: Path) -> dict[str, float]:
