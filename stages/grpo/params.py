@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -230,6 +231,16 @@ class GrpoParams:
                 f"per_device_train_batch_size x num_processes x steps_per_generation (null: x "
                 f"gradient_accumulation_steps), which is {self.generation_batch_size}: whole "
                 f"groups are sampled"
+            )
+        # Else a run that goes on samples the rest of a batch anew, with a policy of a later step.
+        num_passes = self.passes_per_generation * self.num_iterations
+        num_steps = num_passes // gcd(num_passes, self.gradient_accumulation_steps)
+        if self.save_steps is not None and self.save_steps % num_steps:
+            raise ValueError(
+                f"grpo.save_steps must be a multiple of {num_steps}, or null, not "
+                f"{self.save_steps}: a batch of completions lasts steps_per_generation x "
+                f"num_iterations = {num_passes} passes of gradient_accumulation_steps "
+                f"({self.gradient_accumulation_steps}) a step, and checkpoints hold no completions"
             )
 
     def _check_clip_and_reference(self) -> None:

@@ -42,6 +42,12 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
         ("grpo", {"steps_per_generation": 3, "num_generations": 64}, "which is 96: whole groups"),
         (
             "grpo",
+            {"save_steps": 50, "steps_per_generation": 256, "gradient_accumulation_steps": 16},
+            "grpo.save_steps must be a multiple of 16, or null, not 50: .* hold no completions",
+        ),
+        ("grpo", {"save_steps": 1, "num_iterations": 2}, "save_steps must be a multiple of 2"),
+        (
+            "grpo",
             {"attn_implementation": "flash_attention_2"},
             "share_prompts is true, but attn_implementation flash_attention_2 takes no mask",
         ),
@@ -162,6 +168,19 @@ def test_bounds_name_key_and_remedy(stage: str, changes: dict[str, Any], message
 def test_bounds_of_rewards_arguments(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"grpo.reward_args.*{message}"):
         replace(load(PARAMS, "grpo").reward_args, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"save_steps": 48, "steps_per_generation": 256, "gradient_accumulation_steps": 16},
+        {"save_steps": 2, "num_iterations": 2},
+        {"save_steps": 1, "steps_per_generation": 1, "gradient_accumulation_steps": 4},
+        {"save_steps": None, "num_iterations": 2},
+    ],
+)
+def test_checkpoints_between_batches_of_completions(changes: dict[str, Any]) -> None:
+    assert replace(load(PARAMS, "grpo"), **changes).save_steps == changes["save_steps"]
 
 
 def test_completions_are_sampled_by_all_processes_for_some_steps() -> None:
