@@ -30,6 +30,7 @@ MAX_ANSWER_LENGTH = 200  # characters
 _TIMEOUT_S = 3
 _TAG = r"</?(?:think|answer)>"
 _TEXT = rf"((?:(?!{_TAG}).)*)"
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped one is not counted
 _FORMAT = re.compile(rf"<think>{_TEXT}</think>\s*<answer>{_TEXT}</answer>", re.DOTALL)
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 NUMBER = re.compile(r"[0-9](?:[0-9.,]*[0-9])?")
@@ -53,6 +54,27 @@ def parse(text: str) -> Response | None:
     """Returns the parts of a response, or None if it is not in the format."""
     match = _FORMAT.fullmatch(text.strip())
     return Response(match[1].strip(), match[2].strip()) if match else None
+
+
+def after_thought(text: str) -> str | None:
+    """Returns what a response says after its last closed think block, or None if one is open.
+
+    Without any think tag it is the whole text: not all models think.
+    """
+    rest = text.rpartition("</think>")[2]
+    return None if "<think>" in rest else rest
+
+
+def find_end_of_braces(text: str) -> int | None:
+    """Returns where the braces that the text begins with are closed, or None."""
+    depth = 0
+    for found in _BRACE.finditer(text):
+        if depth == 0 and text[: found.start()].strip():
+            return None  # it does not begin with one
+        depth += {"{": 1, "}": -1}.get(found[0], 0)
+        if depth <= 0:
+            return found.end() if depth == 0 else None
+    return None
 
 
 def is_correct(text: str, gold: str) -> bool:

@@ -10,8 +10,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from stages.evaluate.tasks.scoring import Problem, Scorer, after_thought
-from stages.filter.verify import INTEGER, MAX_ANSWER_LENGTH, NUMBER, compare, parse_gold
+from stages.evaluate.tasks.scoring import Problem, Scorer
+from stages.filter.verify import (
+    INTEGER,
+    MAX_ANSWER_LENGTH,
+    NUMBER,
+    after_thought,
+    compare,
+    find_end_of_braces,
+    parse_gold,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,17 +30,13 @@ _FORM = r"\boxed{%s}"  # so that math-verify takes it for LaTeX, and all of it f
 
 def read(text: str) -> str | None:
     r"""Returns what is in the last \boxed{} after the thought, or None; braces must match."""
-    answer = after_thought(text)
-    starts = [match.end() for match in _BOX.finditer(answer or "")]
-    if answer is None or not starts:
+    answer = after_thought(text) or ""
+    boxes = list(_BOX.finditer(answer))
+    if not boxes:
         return None
-    depth, start = 1, starts[-1]
-    for place in range(start, len(answer)):
-        if answer[place - 1] != "\\" or answer[place] not in "{}":
-            depth += {"{": 1, "}": -1}.get(answer[place], 0)
-        if depth == 0:
-            return answer[start:place].strip()
-    return None
+    braces = answer[boxes[-1].end() - 1 :]
+    end = find_end_of_braces(braces)
+    return None if end is None else braces[1 : end - 1].strip()
 
 
 def is_right(answer: str, gold: str) -> bool:

@@ -4,7 +4,7 @@ lm-eval's own checkers (Zhou et al. 2023, arXiv:2311.07911), on what follows the
 is right if it follows all of its instructions, strictly; R1 reports that ("prompt strict").
 
 1. lm-eval seeds neither langdetect nor the checkers that draw what an instruction does not say:
-   here both start from the same seed each time.
+   here both start from the same seed for each response, strictly and loosely.
 2. It downloads nltk's punkt_tab when it is imported. Here it must be installed, and only problems
    that count sentences, or words in capitals, ask for it.
 """
@@ -14,17 +14,17 @@ from __future__ import annotations
 import json
 import os
 import random
-from contextlib import contextmanager
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import nltk
 
-from stages.evaluate.tasks.scoring import Measures, Problem, Row, Scorer, after_thought
+from stages.evaluate.tasks.scoring import Measures, Problem, Row, Scorer
+from stages.filter.verify import after_thought
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 _COLUMNS = ("instruction_id_list", "kwargs")
 _PUNKT = {"length_constraints:number_sentences", "change_case:capital_word_frequency"}
@@ -41,11 +41,8 @@ def read(text: str) -> str | None:
 
 def judge(answers: Sequence[str], problem: Problem) -> list[bool]:
     """Returns whether each response follows all instructions, strictly."""
-    with _seeded():
-        return [
-            utils.test_instruction_following_strict(_example(problem), a).follow_all_instructions
-            for a in answers
-        ]
+    example, strict = _example(problem), utils.test_instruction_following_strict
+    return [_check(strict, example, answer).follow_all_instructions for answer in answers]
 
 
 def prepare(problem: Problem) -> Problem:
@@ -78,10 +75,9 @@ def measure(cell: Sequence[tuple[Problem, Row]]) -> Measures:
     for problem, row in cell:
         example = _example(problem)
         for answer in row["answers"]:
-            with _seeded():
-                text = answer or ""
-                strictly = utils.test_instruction_following_strict(example, text)
-                loosely = utils.test_instruction_following_loose(example, text)
+            text = answer or ""
+            strictly = _check(utils.test_instruction_following_strict, example, text)
+            loosely = _check(utils.test_instruction_following_loose, example, text)
             strict += strictly.follow_instruction_list
             loose += loosely.follow_instruction_list
             loose_all.append(loosely.follow_all_instructions)
@@ -101,13 +97,12 @@ def _example(problem: Problem) -> Any:
     )
 
 
-@contextmanager
-def _seeded() -> Iterator[None]:
+def _check(test: Callable[[Any, str], Any], example: Any, text: str) -> Any:
     langdetect.DetectorFactory.seed = 0
     state = random.getstate()
     random.seed(0)
     try:
-        yield
+        return test(example, text)
     finally:
         random.setstate(state)
 

@@ -22,8 +22,6 @@ Row = dict[str, Any]
 Problem = dict[str, Any]
 Measures = dict[str, float | None]
 
-_OPEN, _CLOSE = "<think>", "</think>"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scorer:
@@ -121,15 +119,6 @@ class Scorer:
             answers: list[str | None] = row["answers"]
             return answers
         return [self.read(text) for text in row["responses"]]
-
-
-def after_thought(text: str) -> str | None:
-    """Returns what a response says after its last closed think block, or None if one is open.
-
-    Without any think tag it is the whole text: not all models think.
-    """
-    _, end, rest = text.rpartition(_CLOSE)
-    return rest if end else None if _OPEN in text else text
 
 
 def _read(text: str) -> str | None:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from stages.grpo.rewards.completions import Reward
 
 # Raised with every change that gives some completion another reward; CHANGELOG.md has the values.
-VERSION = 1
+VERSION = 2
 # Those that run programs.
 PROGRAMS = frozenset({"binary_code", "cf_code", "code", "ioi_code"})
 

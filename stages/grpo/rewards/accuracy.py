@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING
 import math_verify
 from math_verify.parser import NormalizationConfig
 
-from stages.filter.verify import INTEGER, NUMBER, is_correct_anywhere, is_equal, parse
+from stages.filter.verify import (
+    INTEGER,
+    NUMBER,
+    after_thought,
+    find_end_of_braces,
+    is_correct_anywhere,
+    is_equal,
+    parse,
+)
 from stages.grpo.rewards.completions import read_texts
 from stages.grpo.rewards.verifier import compare
 
@@ -37,7 +45,6 @@ if TYPE_CHECKING:
 
 MAX_TEXT_LENGTH = 8_000  # characters
 _BOX = "\\boxed"
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped one is not counted
 _PERCENT = re.compile(r"\s*\$?\s*\\?%")
 _ANSWER = (
     math_verify.LatexExtractionConfig(
@@ -139,28 +146,13 @@ def final_text(text: str) -> str:
     A group's completions differ in their words and agree in their answers: with the box alone, the
     verifier computes each answer once.
     """
-    thought, end, rest = text.rpartition("</think>")
-    if "<think>" in rest:  # with or without an ended thought before it
-        return ""
-    final = (rest if end else thought + rest)[-MAX_TEXT_LENGTH:]
+    final = (after_thought(text) or "")[-MAX_TEXT_LENGTH:]
     before, box, after = final.rpartition(_BOX)
-    length = _find_end(after) if box else None
+    length = find_end_of_braces(after) if box else None
     if length is None:
         return before.replace(_BOX, "") + box + after
     boxed = box + after[:length]
     return f"${boxed}$%" if _PERCENT.match(after, length) else boxed
-
-
-def _find_end(text: str) -> int | None:
-    """Returns where the braces that the text begins with are closed, or None."""
-    depth = 0
-    for found in _BRACE.finditer(text):
-        if depth == 0 and text[: found.start()].strip():
-            return None  # it does not begin with one
-        depth += {"{": 1, "}": -1}.get(found[0], 0)
-        if depth <= 0:
-            return found.end() if depth == 0 else None
-    return None
 
 
 def _is_plain(answer: str, gold: str) -> bool:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stages.filter.verify import after_thought
 from stages.grpo.rewards.completions import Completions, Prompts, read_texts
 from stages.grpo.rewards.sandbox import (
     BOX,
@@ -134,12 +135,10 @@ def binary_code_reward(
 def extract_code(text: str, language: str = "python") -> str:
     """Returns the last fenced block of the language after the last `</think>`, or "".
 
-    The tag of the fence is the language's name exactly, as in Open-R1. Text whose think block is
-    not closed has no code.
+    The tag of the fence is the language's name exactly, as in Open-R1. Text whose last think block
+    is not closed has no code.
     """
-    _, end, answer = text.rpartition("</think>")
-    if not end and "<think>" in text:
-        return ""
+    answer = after_thought(text) or ""
     code, start = "", None
     # One pass: a lazy pattern for whole blocks would look for a missing end again and again.
     for fence in re.finditer(rf"```(?:{re.escape(language)}[ \t\r]*\n)?", answer):

@@ -29,9 +29,11 @@ Row = dict[str, Any]
         (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
         (r"\fbox {7}", "7"),
         (r"\boxed{\text{(C)}}", r"\text{(C)}"),
+        (r"\boxed{\begin{pmatrix}1\\{2}\end{pmatrix}}", r"\begin{pmatrix}1\\{2}\end{pmatrix}"),
         (r"\boxed{1", None),
         (r"<think>\boxed{1}</think>It is 1.", None),
         (r"<think>Wait, \boxed{1}", None),
+        (r"<think>So.</think> <think>Wait, \boxed{1}", None),
         ("1", None),
     ],
 )
@@ -176,6 +178,20 @@ def test_bbq_scores() -> None:
     assert only_ambiguous["bias_score_disambig"] is None
 
 
+def test_letters_of_choices_that_are_not_there() -> None:
+    """D is none of BBQ's three choices, and C none of two sentences: no answer, and no bias."""
+    problem = bbq.prepare(_bbq("p", "ambig", "neg", 2))
+    answers, correct = bbq.SCORER.score(["Answer: D", "Answer: A", "Answer: C"], problem)
+    assert answers == [None, "A", "C"]
+    row = {"id": "p", "answers": answers, "correct": correct, "num_tokens": [3] * 3}
+    row["formatted"] = [answer is not None for answer in answers]
+    results = bbq.SCORER.summarise([row], {"p": problem})
+    assert results["bias_score_ambig"] == pytest.approx(2 / 3)  # one of one is biased, 2 of 3 wrong
+    assert crows_pairs.SCORER.read("Answer: C") is None
+    assert crows_pairs.SCORER.read("Answer: B") == "B"
+    assert gpqa.SCORER.read("Answer: D") == "D"
+
+
 def test_crows_pairs_counts_what_was_chosen() -> None:
     """Four pairs, two responses each: the stereotype in 3 of 6 choices, and two choose nothing."""
     said = {"p": "ML", "q": "MM", "r": "L-", "s": "-L"}
@@ -292,6 +308,22 @@ def test_instructions() -> None:
     assert results["accuracy_loose"] == 0.5
     assert results["instruction_accuracy"] == pytest.approx((2 + 1 + 1 + 0) / 8)
     assert results["majority_accuracy"] is None
+
+
+def test_what_an_instruction_leaves_open_is_drawn_alike_for_each_response() -> None:
+    """How many placeholders, 1 to 4: neither other responses nor the other score change that."""
+    open_ended: tuple[str, Row] = ("detectable_content:number_placeholders", {})
+    problem = _instructed(open_ended)
+    texts = ["[a] [b]", "[a] [b] [c]", "[b] [c]", "[a] [b] [c] [d]", "[b]", "[a] [c]"]
+    alone = [verdict for text in texts for verdict in ifeval.judge([text], problem)]
+    assert ifeval.judge(texts, problem) == alone == [False, False, False, True, False, False]
+    twice = _instructed(open_ended, open_ended)
+    row = {"answers": ["[a] [b] [c]"], "correct": [False]}
+    assert ifeval.measure([(twice, row)]) == {
+        "instruction_accuracy": 0.0,
+        "instruction_accuracy_loose": 0.0,
+        "accuracy_loose": 0.0,
+    }
 
 
 def test_language_is_detected_the_same_each_time() -> None:

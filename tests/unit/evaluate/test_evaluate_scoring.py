@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from stages.evaluate.tasks.scoring import (
     SCORER,
-    after_thought,
     process_results,
     ratio_stderr,
     stderr,
     summarise,
 )
+from stages.filter.verify import after_thought
 
 
 def _response(answer: str) -> str:
@@ -48,6 +48,8 @@ def test_score_needs_the_format(response: str, expected: tuple[bool, bool]) -> N
         ("<think>a</think> b <think>c</think> 3", " 3"),
         ("3", "3"),
         ("<think>so, 3", None),
+        ("<think>a</think> <think>3", None),
+        ("<think>a</think> 2 <think>b</think> 3", " 3"),
     ],
 )
 def test_what_follows_the_thought(text: str, rest: str | None) -> None:

@@ -125,6 +125,7 @@ def test_program_that_never_ends_takes_the_limit_once() -> None:
         ("<think>\n```python\na\n```\n</think>\nb", ""),  # a draft: Open-R1 takes it
         ("<think>\n```python\na\n```\n</think>\n```python\nb\n```", "b\n"),
         ("<think>\n```python\na\n```", ""),
+        ("<think>a</think>\n<think>\n```python\na\n```", ""),
         ("```python\na\n```\n</think>\nb", ""),  # the prompt ended with the tag
     ],
 )
