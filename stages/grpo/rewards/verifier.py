@@ -209,7 +209,7 @@ def _receive(queue: deque[_Task]) -> None:
             continue
         _settle(worker.chunk.popleft(), outcome, value)
         worker.deadline = _deadline()
-    for worker in busy.values():
+    for worker in tuple(_workers):  # not those that were buried just now
         if worker.chunk and worker.deadline <= time.monotonic() and not worker.connection.poll():
             _end(worker)
             _give_up(worker.chunk.popleft(), "killed")

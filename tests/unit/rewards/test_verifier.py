@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -155,6 +156,22 @@ def test_item_whose_worker_is_killed_is_tried_once_more(
     assert verifier.compare(_end_worker, pairs[:2]) == [None, "second try"]
     # What was lost is computed again, what has a value is not.
     assert counts("computed", "lost") == [4, 2]
+
+
+def test_worker_that_ends_when_its_time_is_up(counts: Callable[..., list[int]]) -> None:
+    """It is buried, and nobody looks into its closed connection for a value that came in time."""
+    verifier.stop()
+    tasks = [verifier._Task(_double, (text,)) for text in ("a", "b")]
+    worker = verifier._start()
+    worker.chunk.extend(tasks)
+    verifier._workers.append(worker)
+    os.kill(worker.process.pid or 0, signal.SIGKILL)
+    worker.process.join()
+    queue: deque[verifier._Task] = deque()
+    verifier._receive(queue)
+    assert list(queue) == tasks
+    assert verifier._workers == []
+    assert counts("killed", "lost") == [0, 0]
 
 
 def test_idle_worker_that_is_killed_costs_nothing(counts: Callable[..., list[int]]) -> None:
