@@ -118,10 +118,6 @@ def check_sandbox_of(names: Iterable[str], rows: Iterable[Mapping[str, Any]]) ->
 def _limit_programs(args: Any) -> dict[str, Any]:
     """Returns the arguments of rewards that run programs."""
     cpu_s = getattr(args, "code_cpu_s", DEFAULT_LIMITS.cpu_s)
-    limits = Limits(
-        cpu_s=cpu_s,
-        wall_s=10 * cpu_s + 10,
-        memory_bytes=getattr(args, "code_memory_bytes", DEFAULT_LIMITS.memory_bytes),
-    )
+    memory_bytes = getattr(args, "code_memory_bytes", DEFAULT_LIMITS.memory_bytes)
     num_parallel = getattr(args, "parallel_code_exec_per_proc", NUM_PARALLEL)
-    return {"limits": limits, "num_parallel": num_parallel}
+    return {"limits": Limits.of_cpu(cpu_s, memory_bytes), "num_parallel": num_parallel}

@@ -52,7 +52,7 @@ _PARTIAL_WEIGHT = 0.1
 
 _MIB = 1 << 20
 _MEMORY_OVERHEAD = 256 * _MIB  # the limit is on address space, of which libraries take some
-_CHECKER_LIMITS = Limits(cpu_s=10.0)
+_CHECKER_LIMITS = Limits.of_cpu(10.0)
 
 
 def cf_code_reward(
@@ -272,7 +272,7 @@ def _read_limits(
         cpu_s = _read_positive(time_value, "time_limit", default.cpu_s)
         memory = unit * _read_positive(memory_value, "memory_limit", default.memory_bytes / unit)
         num_bytes = int(memory) + _MEMORY_OVERHEAD
-        limits.append(Limits(cpu_s=cpu_s, wall_s=10 * cpu_s + 10, memory_bytes=num_bytes))
+        limits.append(Limits.of_cpu(cpu_s, num_bytes))
     return limits
 
 

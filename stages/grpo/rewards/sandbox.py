@@ -116,16 +116,29 @@ _DENIED = {
 }
 
 
+_CPU_S = 5.0  # Open-R1's exec_timeout, of wall time there
+_MEMORY_BYTES = 1024 * _MIB
+
+
+def _wall_s(cpu_s: float) -> float:
+    return 10 * cpu_s + 10  # a program that computes on a busy machine meets the other limit first
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one program may use; `output_bytes` is for each of stdout and stderr."""
 
-    cpu_s: float = 5.0  # Open-R1's exec_timeout, of wall time there
-    wall_s: float = 60.0
-    memory_bytes: int = 1024 * _MIB
+    cpu_s: float = _CPU_S
+    wall_s: float = _wall_s(_CPU_S)
+    memory_bytes: int = _MEMORY_BYTES
     num_processes: int = 16  # threads count
     file_bytes: int = 64 * _MIB  # of all files together
     output_bytes: int = 16 * _MIB
+
+    @classmethod
+    def of_cpu(cls, cpu_s: float, memory_bytes: int = _MEMORY_BYTES) -> Limits:
+        """Returns limits with as much wall time as a program with that CPU time may need."""
+        return cls(cpu_s=cpu_s, wall_s=_wall_s(cpu_s), memory_bytes=memory_bytes)
 
 
 DEFAULT_LIMITS = Limits()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.grpo.rewards import sandbox
+from stages.grpo.rewards import contest, sandbox
 from stages.grpo.rewards.sandbox import (
     Limits,
     Program,
@@ -29,6 +29,12 @@ pytestmark = pytest.mark.sandbox
 @pytest.mark.parametrize("language", ["python", "cpp"])
 def test_this_machine_can_run(language: str) -> None:
     check_sandbox(language)
+
+
+def test_wall_time_follows_from_cpu_time() -> None:
+    assert Limits.of_cpu(5.0) == sandbox.DEFAULT_LIMITS
+    assert (Limits.of_cpu(10.0).wall_s, contest._CHECKER_LIMITS.wall_s) == (110.0, 110.0)
+    assert Limits.of_cpu(1.0, 7) == Limits(cpu_s=1.0, wall_s=20.0, memory_bytes=7)
 
 
 def test_output_status_and_errors_come_back() -> None:
