@@ -76,6 +76,7 @@ def read_task(path: Path) -> dict[str, Any]:
     if "version" not in (config["metadata"] or {}):
         raise ValueError(f"{path}: metadata.version is missing: results carry it")
     _check_scorer(path, config)
+    _check_metrics(path, config)
     _check_generation(path, config)
     return config
 
@@ -123,6 +124,19 @@ def _check_scorer(path: Path, config: dict[str, Any]) -> None:
         )
 
 
+def _check_metrics(path: Path, config: dict[str, Any]) -> None:
+    """Checks that lm-eval averages what the scorer returns: it fails after all else is done."""
+    metrics = [
+        {"metric": name, "aggregation": "mean", "higher_is_better": True}
+        for name in load_scorer(config).metrics
+    ]
+    if config["metric_list"] != metrics:
+        raise ValueError(
+            f"{path}: metric_list must be {metrics}, not {config['metric_list']}: this is what "
+            f"{config['process_results']} returns"
+        )
+
+
 def _check_keys(
     where: str, found: Mapping[str, Any], required: Collection[str], allowed: Collection[str]
 ) -> None:
@@ -139,6 +153,10 @@ def _check_keys(
 def _check_generation(path: Path, config: dict[str, Any]) -> None:
     options, repeats = config["generation_kwargs"], config["repeats"]
     where = f"{path}: generation_kwargs"
+    if not isinstance(options, dict):
+        raise ValueError(  # noqa: TRY004 - a mistake in the file, as the others
+            f"{where} must be a mapping, not {options!r}: it needs {', '.join(sorted(_GENERATION))}"
+        )
     sampled = options.get("do_sample")
     allowed = _GENERATION | _SAMPLING if sampled else _GENERATION
     _check_keys(where, options, _GENERATION, allowed)

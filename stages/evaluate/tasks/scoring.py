@@ -47,6 +47,12 @@ class Scorer:
     # lm-eval scores each response, and so do the rows of samples.jsonl.
     _judged: dict[tuple[Any, ...], bool] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Returns the names of what `process_results` returns."""
+        votes = ("majority_accuracy",) if self.has_votes else ()
+        return ("accuracy", *votes, "format_rate")
+
     def score(
         self, responses: Sequence[str], problem: Problem
     ) -> tuple[list[str | None], list[bool]]:

@@ -103,6 +103,13 @@ def test_sampled_task(tmp_path: Path) -> None:
         ),
         ("version: 1.0", "author: me", "metadata.version is missing"),
         ("metric_list:", "metric_list: [", "is not valid YAML"),
+        ("metric: format_rate", "metric: format", "metric_list must be .* not .*'format'"),
+        ("metric: accuracy ", "name: accuracy ", "metric_list must be .*'name': 'accuracy'"),
+        (
+            ARITHMETIC[ARITHMETIC.index("  do_sample") : ARITHMETIC.index("repeats:")],
+            "",
+            "generation_kwargs must be a mapping, not None",
+        ),
     ],
 )
 def test_wrong_task_files(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -110,6 +117,16 @@ def test_wrong_task_files(tmp_path: Path, old: str, new: str, message: str) -> N
     assert old in ARITHMETIC
     with pytest.raises(ValueError, match=message):
         read_task(_write(tmp_path, ARITHMETIC.replace(old, new)))
+
+
+def test_metrics_are_those_of_the_scorer(tmp_path: Path) -> None:
+    """Where answers have no votes there is no majority; lm-eval would say so after all is asked."""
+    text = (TASKS / "ifeval.yaml").read_text()
+    votes = "{metric: majority_accuracy, aggregation: mean, higher_is_better: true}"
+    path = tmp_path / "ifeval.yaml"
+    path.write_text(text.replace("metric_list:", f"metric_list:\n  - {votes}"))
+    with pytest.raises(ValueError, match="metric_list must be .* not .*majority_accuracy"):
+        read_task(path)
 
 
 @pytest.mark.parametrize(
