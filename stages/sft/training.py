@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -20,7 +20,7 @@ from stages.sft.schedule import schedule_kwargs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import Trainer
+    from transformers import Trainer, TrainerControl, TrainingArguments
 
     from stages.grpo.params import GrpoParams
     from stages.preference.params import PreferenceParams
@@ -91,10 +91,23 @@ def train(trainer: Trainer, witness: Witness, params: Params, work: Path) -> Non
     if is_first:
         witness.resume(step)
     trainer.add_callback(witness)
+    trainer.add_callback(LastStepLogger())
     settings = observe()
     check_observed(settings, params.num_threads, params.cpu_isa)
     manifest.note(resumed_from_step=step, settings=settings, num_processes=trainer.args.world_size)
     trainer.train(resume_from_checkpoint=last)
+
+
+class LastStepLogger(TrainerCallback):  # type: ignore[misc]  # transformers' callbacks are untyped
+    """Logs the last step, too: `logging_steps` need not divide the number of steps."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Returns the trainer's plan for the end of the step."""
+        del args, kwargs
+        control.should_log |= state.global_step >= state.max_steps
+        return control
 
 
 def _is_complete(checkpoint: Path, num_processes: int) -> bool:
