@@ -82,6 +82,10 @@ def metrics(params: EvaluateParams, cell: Cell) -> dict[str, Path]:
 
 def _names(cell: Cell) -> tuple[str, str]:
     model, task = cell.get("model"), cell.get("task")
+    if model is None and "track" in cell:
+        raise ValueError(
+            f"--model is missing: give one that tracks/{cell['track']}/dvc.yaml evaluates"
+        )
     if model is None or ("track" not in cell and model not in _MODELS):
         raise ValueError(f"--model must be one of {', '.join(_MODELS)}, not {model!r}")
     tasks = sorted(path.stem for path in Path(__file__).parent.joinpath("tasks").glob("*.yaml"))

@@ -97,10 +97,13 @@ def check_lengths(
     kept = (len(trainer.train_dataset), len(trainer.eval_dataset))
     num_dropped = num_trained + num_held_out - sum(kept)
     if num_dropped and not (params.drop_longer and all(kept)):
+        remedies = "raise it, or set drop_longer to true"
+        if params.drop_longer:
+            side = "held out" if kept[0] else "trained on"
+            remedies = f"raise it, as none is left to be {side}"
         raise ValueError(
             f"preference.max_length is {params.max_length} tokens, but {num_dropped} of "
-            f"{num_trained + num_held_out} pairs have a longer text: raise it, or set drop_longer "
-            f"to true"
+            f"{num_trained + num_held_out} pairs have a longer text: {remedies}"
         )
     return num_dropped
 

@@ -108,10 +108,12 @@ def keep_whole(dataset: Dataset, num_traces: int, params: SftParams) -> tuple[Da
     ]
     num_cut = num_traces - len(whole)
     if num_cut and not (params.drop_longer and whole):
+        remedies = "raise it, lower generate.max_tokens, or set drop_longer to true"
+        if params.drop_longer:
+            remedies = "raise it, or lower generate.max_tokens"
         raise ValueError(
             f"sft.max_length is {params.max_length} tokens, but {num_cut} of {num_traces} traces "
-            f"are as long or longer: raise it, lower generate.max_tokens, or set drop_longer to "
-            f"true"
+            f"are as long or longer: {remedies}"
         )
     return (dataset.select(whole), num_cut) if num_cut else (dataset, 0)
 

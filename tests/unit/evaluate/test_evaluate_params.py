@@ -61,6 +61,7 @@ def test_paths_of_a_track_s_cell() -> None:
     ("cell", "message"),
     [
         ({"task": "arithmetic"}, "--model must be one of base, sft, grpo, not None"),
+        ({"track": "r1", "task": "arithmetic"}, "--model is missing: .* tracks/r1/dvc.yaml"),
         ({"model": "gpt", "task": "arithmetic"}, "--model must be one of .*, not 'gpt'"),
         ({"model": "sft"}, "--task must be one of .*arithmetic.*, not None"),
         ({"model": "sft", "task": "../x"}, "--task must be one of .*, not '../x'"),
