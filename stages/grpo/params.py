@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -39,6 +40,13 @@ REWARDS = (
     "repetition_penalty",
     "soft_overlong_punishment",
     "tag_count",
+)
+# In the order that their values must have.
+_COSINE_VALUES = (
+    "cosine_min_value_wrong",
+    "cosine_max_value_wrong",
+    "cosine_min_value_correct",
+    "cosine_max_value_correct",
 )
 
 
@@ -87,12 +95,12 @@ class RewardArgs:
                 f"{key}.repetition_max_penalty must be <= 0, not {self.repetition_max_penalty}: it "
                 f"is added to the reward"
             )
-        for kind in ("wrong", "correct"):
-            low, high = f"cosine_min_value_{kind}", f"cosine_max_value_{kind}"
+        for low, high in pairwise(_COSINE_VALUES):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(
-                    f"{key}.{low} must be <= {high}, not {getattr(self, low)}: with Open-R1's "
-                    f"default of 0.0 for wrong answers, the longer of them are worth less"
+                    f"{key}.{low} must be <= {high} ({getattr(self, high)}), not "
+                    f"{getattr(self, low)}: put {', '.join(_COSINE_VALUES)} in ascending order, or "
+                    f"wrong answers are worth more than they should be, as with Open-R1's defaults"
                 )
         if not 0 < self.soft_punish_cache <= self.max_completion_len:
             raise ValueError(
@@ -302,7 +310,10 @@ class GrpoParams:
         low, high = self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
         key = "grpo.vllm_importance_sampling_clip"
         if (low is not None and low < 0) or (high is not None and high <= 0):
-            raise ValueError(f"{key}_min ({low}) and {key}_max ({high}) are ratios: not below 0")
+            raise ValueError(
+                f"{key}_min ({low}) must be >= 0 and {key}_max ({high}) > 0, or null: they bound a "
+                f"ratio of probabilities"
+            )
         if low is not None and high is not None and low >= high:
             raise ValueError(f"{key}_min ({low}) must be below {key}_max ({high}), or null")
         if self.vllm_importance_sampling_mode.endswith("truncate") and low is None and high is None:

@@ -64,7 +64,7 @@ PARAMS = Path(__file__).parents[3] / "params.yaml"
             {"vllm_importance_sampling_clip_min": 3.0},
             r"min \(3.0\) must be below",
         ),
-        ("grpo", {"vllm_importance_sampling_clip_max": 0.0}, r"_max \(0.0\) are ratios"),
+        ("grpo", {"vllm_importance_sampling_clip_max": 0.0}, r"_max \(0.0\) > 0"),
         (
             "grpo",
             {
@@ -151,11 +151,15 @@ def test_bounds_name_key_and_remedy(stage: str, changes: dict[str, Any], message
     [
         (
             {"cosine_min_value_wrong": 0.0},
-            "_wrong must be <= cosine_max_value_wrong, not 0.0: with",
+            r"_wrong must be <= cosine_max_value_wrong \(-0.5\), not 0.0: .* ascending order",
         ),
         (
             {"cosine_max_value_correct": 0.0},
             "min_value_correct must be <= cosine_max_value_correct",
+        ),
+        (
+            {"cosine_max_value_wrong": 0.75},
+            r"cosine_max_value_wrong must be <= cosine_min_value_correct \(0.5\), not 0.75",
         ),
         ({"cosine_max_len": 0}, "cosine_max_len must be > 0, not 0"),
         ({"repetition_max_penalty": 0.5}, "repetition_max_penalty must be <= 0, not 0.5"),
