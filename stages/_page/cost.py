@@ -124,6 +124,7 @@ def _count_tokens(root: Path, stage: Stage, log: Path | None) -> float | None:
         return metrics.get("num_tokens")
     if stage.kind == "grpo" and log and "num_completions" in metrics:
         per_step = metrics["num_completions"] / metrics["num_steps"]
+        per_step *= 1 + (metrics.get("resampled_rate") or 0.0)  # by dynamic sampling
         rows: Sequence[dict[str, Any]] = read_log(log)
         if len(rows) == metrics["num_steps"]:
             return float(per_step * sum(row["completion_length"] for row in rows))

@@ -154,6 +154,19 @@ def test_costs_are_those_of_the_manifests(original: Path, recorded: Graph) -> No
     assert core.peak_memory_bytes == max(run["peak_memory_bytes"] for run in runs.values())
 
 
+def test_what_grpo_sampled_besides_costs_tokens_too(tmp_path: Path, recorded: Graph) -> None:
+    """Of 20 completions in 2 steps, of 10 and 30 tokens on average, and half as many again."""
+    (stage,) = (stage for stage in recorded.of(CORE) if stage.name == "grpo")
+    metrics = {"num_completions": 20, "num_steps": 2, "resampled_rate": 0.5}
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/grpo.json").write_text(json.dumps(metrics))
+    log = tmp_path / "grpo.csv"
+    log.write_text("step,completion_length\n1,10.0\n2,30.0\n")
+    graph = replace(recorded, stages={stage.address: stage})
+    (cost,) = read_costs(tmp_path, graph, {stage.address: log})[0].costs
+    assert cost.num_tokens == 10 * 40 * 1.5
+
+
 def test_graph_that_never_ran_costs_nothing(original: Path, recorded: Graph) -> None:
     stages = {name: replace(stage, manifest=None) for name, stage in recorded.stages.items()}
     assert read_costs(original, replace(recorded, stages=stages), {}) == []
