@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 from stages._contract.params import Image, check_artifact
 from stages._contract.processes import Distributed  # noqa: TC001 - as above
-from stages.sft.schedule import Schedule, check_training
+from stages.sft.training_params import AttnImplementation, Dtype, Schedule, check_training
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
@@ -119,8 +119,8 @@ class GrpoParams:
     num_processes: int
     num_threads: int
     cpu_isa: CpuIsa
-    dtype: Literal["float32", "bfloat16"]
-    attn_implementation: Literal["sdpa", "flash_attention_2", "flash_attention_4"]
+    dtype: Dtype
+    attn_implementation: AttnImplementation
     model: str
     prompts: str
     rewards: dict[str, float]

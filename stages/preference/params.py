@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 from stages._contract.params import Image, check_artifact
 from stages._contract.processes import Distributed  # noqa: TC001 - as above
-from stages.sft.schedule import Schedule, check_training
+from stages.sft.training_params import AttnImplementation, Dtype, Schedule, check_training
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
@@ -33,8 +33,8 @@ class PreferenceParams:
     num_processes: int
     num_threads: int
     cpu_isa: CpuIsa
-    dtype: Literal["float32", "bfloat16"]
-    attn_implementation: Literal["sdpa", "flash_attention_2", "flash_attention_4"]
+    dtype: Dtype
+    attn_implementation: AttnImplementation
     learning_rate: float
     lr_scheduler_type: Schedule
     min_lr_rate: float
@@ -57,7 +57,13 @@ class PreferenceParams:
         check_artifact("preference.model", self.model, "artifacts/base, or an SFT model's folder")
         remedy = "stages/prompts/problems/preference.jsonl, or another file of pairs"
         check_artifact("preference.dataset", self.dataset, remedy)
-        check_training("preference", self, positive=["num_train_epochs"])
+        check_training(
+            "preference",
+            self,
+            positive=["num_train_epochs"],
+            counts=["max_length"],
+            counts_or_null=["dataset_num_proc"],
+        )
         if len(set(self.kinds)) < len(self.kinds):
             raise ValueError(f"preference.kinds must name each kind once, not {self.kinds}")
         if self.system_prompt is not None and not self.system_prompt.strip():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from stages._contract.determinism import CpuIsa  # noqa: TC001 - the loader reads the types
 from stages._contract.params import Image, check_artifact
 from stages._contract.processes import Distributed  # noqa: TC001 - as above
-from stages.sft.schedule import Schedule, check_training
+from stages.sft.training_params import AttnImplementation, Dtype, Schedule, check_training
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
@@ -30,8 +30,8 @@ class SftParams:
     num_processes: int
     num_threads: int
     cpu_isa: CpuIsa
-    dtype: Literal["float32", "bfloat16"]
-    attn_implementation: Literal["sdpa", "flash_attention_2", "flash_attention_4"]
+    dtype: Dtype
+    attn_implementation: AttnImplementation
     learning_rate: float
     lr_scheduler_type: Schedule
     min_lr_rate: float
@@ -56,7 +56,13 @@ class SftParams:
         check_artifact("sft.model", self.model, "artifacts/base is the base model")
         remedy = "artifacts/filter/train.jsonl, or artifacts/prompts/traces.jsonl"
         check_artifact("sft.dataset", self.dataset, remedy)
-        check_training("sft", self, positive=["num_train_epochs"])
+        check_training(
+            "sft",
+            self,
+            positive=["num_train_epochs"],
+            counts=["max_length"],
+            counts_or_null=["dataset_num_proc"],
+        )
         self._check_kernels()
 
     def _check_kernels(self) -> None:

@@ -15,7 +15,7 @@ from stages._contract import manifest
 from stages._contract.artifacts import write_jsonl
 from stages._contract.determinism import check_observed, observe
 from stages._contract.seeding import seed_everything
-from stages.sft.schedule import schedule_kwargs
+from stages.sft.training_params import schedule_kwargs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,16 +9,17 @@ from stages._contract.processes import Distributed, check_processes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+Dtype = Literal["float32", "bfloat16"]
+AttnImplementation = Literal["sdpa", "flash_attention_2", "flash_attention_4"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_min_lr"]
 
 _COUNTS = (
     "num_threads",
     "per_device_train_batch_size",
     "gradient_accumulation_steps",
-    "max_length",  # grpo has none, nor the next one's second
     "logging_steps",
 )
-_COUNTS_OR_NULL = {"save_steps": "no checkpoints", "dataset_num_proc": "this process alone"}
+_NULL_MEANS = {"save_steps": "no checkpoints", "dataset_num_proc": "this process alone"}
 
 
 class Trained(Protocol):
@@ -34,13 +35,22 @@ class Trained(Protocol):
     def min_lr_rate(self) -> float: ...  # noqa: D102
 
 
-def check_training(stage: str, params: Trained, *, positive: Sequence[str] = ()) -> None:
+def check_training(
+    stage: str,
+    params: Trained,
+    *,
+    positive: Sequence[str] = (),
+    counts: Sequence[str] = (),
+    counts_or_null: Sequence[str] = (),
+) -> None:
     """Checks the bounds of what all training stages have. Raises ValueError naming the key.
 
     Args:
         stage: the section of params.yaml.
         params: the stage's parameters.
-        positive: more keys whose values must be above 0.
+        positive: more keys, which this stage has: their values must be above 0,
+        counts: 1 or more,
+        counts_or_null: or null.
     """
     check_processes(stage, params.distributed, params.num_processes)
     check_schedule(stage, params.lr_scheduler_type, params.min_lr_rate)
@@ -50,12 +60,13 @@ def check_training(stage: str, params: Trained, *, positive: Sequence[str] = ())
     for key in ("warmup_steps", "weight_decay"):
         if getattr(params, key) < 0:
             raise ValueError(f"{stage}.{key} must be >= 0, not {getattr(params, key)}")
-    for key in _COUNTS:
-        if getattr(params, key, 1) < 1:
+    for key in (*_COUNTS, *counts):
+        if getattr(params, key) < 1:
             raise ValueError(f"{stage}.{key} must be >= 1, not {getattr(params, key)}")
-    for key, null in _COUNTS_OR_NULL.items():
-        value = getattr(params, key, None)
+    for key in ("save_steps", *counts_or_null):
+        value = getattr(params, key)
         if value is not None and value < 1:
+            null = _NULL_MEANS[key]
             raise ValueError(f"{stage}.{key} must be >= 1, or null for {null}, not {value}")
 
 
