@@ -1,4 +1,4 @@
-"""Parameters of `report`: which tasks the table shows, and how wide its intervals are.
+"""Parameters of `report`: tasks, models and pairs of the table, its intervals, logs of the curves.
 
 Standard library only: the graph is read without importing torch.
 """
