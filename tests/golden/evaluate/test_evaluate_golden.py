@@ -1,9 +1,14 @@
-"""What vLLM is started with, as a file: a change of it shows in review."""
+"""What vLLM is started with, as a file: a change of it shows in review.
+
+To renew the file after a change that is meant:
+`python -m tests.golden.evaluate.test_evaluate_golden`.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from stages.generate.engine import engine_kwargs
 from stages.generate.engine_params import EngineParams
@@ -38,8 +43,19 @@ GPU = EngineParams(
 )
 
 
+GOLDEN = Path(__file__).parent / "engine_kwargs.json"
+
+
+def resolve() -> dict[str, Any]:
+    """Returns vLLM's arguments on a CPU and on GPUs."""
+    folder = Path("artifacts/sft")
+    return {"cpu": engine_kwargs(CPU, folder), "gpu": engine_kwargs(GPU, folder)}
+
+
 def test_engine_kwargs() -> None:
     """Null options are left to vLLM, all others arrive under their own names."""
-    expected = json.loads((Path(__file__).parent / "engine_kwargs.json").read_text())
-    folder = Path("artifacts/sft")
-    assert {"cpu": engine_kwargs(CPU, folder), "gpu": engine_kwargs(GPU, folder)} == expected
+    assert resolve() == json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(resolve(), indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -46,8 +46,6 @@ def render_all() -> dict[str, str]:
             site = replace(site, python=python, work_dir="/shared/rederive")
             needs = load_resources(stage)
             server = load_server(stage, needs)
-            needs = load_resources(stage)
-            server = load_server(stage, needs)
             script = render(stage, {}, site, needs, None, server)
             scripts[f"{recipe}-{stage}.sh"] = script
     return scripts

