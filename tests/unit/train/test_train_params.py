@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stages._contract.params import load
+from stages.sft.training_params import check_training
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 
@@ -172,6 +173,12 @@ def test_bounds_name_key_and_remedy(stage: str, changes: dict[str, Any], message
 def test_bounds_of_rewards_arguments(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"grpo.reward_args.*{message}"):
         replace(load(PARAMS, "grpo").reward_args, **changes)
+
+
+def test_bound_of_a_key_that_is_not_there() -> None:
+    """A misspelt name in the code is an error, not a bound that is never checked."""
+    with pytest.raises(AttributeError, match="max_lenght"):
+        check_training("sft", load(PARAMS, "sft"), counts=["max_lenght"])
 
 
 @pytest.mark.parametrize(
