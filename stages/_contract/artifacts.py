@@ -21,21 +21,26 @@ _RESTORE = "run `dvc checkout --force`, or `dvc repro --force` on the stage that
 def publish(out: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes `out` when the block ends, and vanishes if it fails.
 
-    The folder is a hidden sibling of `out`, so that the last step is one rename. What a killed run
-    left there is removed first.
+    The folder is a hidden sibling of `out`, so that the last steps are two renames: the old output
+    goes aside, and is removed when the new one is there. What a killed run left there is removed
+    first.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     for leftover in out.parent.glob(f".{out.name}.*"):
         shutil.rmtree(leftover)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     folder.chmod(0o755)
+    old = folder.with_name(f"{folder.name}.old")
     try:
         yield folder
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(old)
         folder.rename(out)
+        if old.exists():
+            shutil.rmtree(old)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # gone already if it was renamed
+        if folder.exists():  # else it was renamed
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

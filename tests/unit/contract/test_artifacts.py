@@ -52,6 +52,29 @@ def test_publish_removes_what_a_killed_run_left(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".xy.abc", "x"]
 
 
+def test_publish_has_the_new_output_in_place_before_it_removes_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x"
+    out.mkdir()
+    for name in ("old", "older"):
+        (out / name).touch()
+
+    def stop_halfway(folder: Path, **_: bool) -> None:
+        next(folder.iterdir()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", stop_halfway)
+        with pytest.raises(KeyboardInterrupt), publish(out) as folder:
+            (folder / "new").touch()
+    assert [path.name for path in out.iterdir()] == ["new"]
+    with publish(out) as folder:
+        (folder / "newer").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert [path.name for path in out.iterdir()] == ["newer"]
+
+
 def test_jsonl_has_sorted_keys_and_real_letters(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "x.jsonl", [{"b": "é", "a": 1}, {"a": None}])
     assert (tmp_path / "x.jsonl").read_bytes() == '{"a": 1, "b": "é"}\n{"a": null}\n'.encode()
