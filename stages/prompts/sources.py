@@ -189,7 +189,7 @@ def check_file(key: str, path: Path, sha256: str) -> Path:
 
 
 def load_dataset(
-    key: str, repo: str, subset: str | None, *, revision: str | None, split: str
+    key: str, repo: str, subset: str | None, *, revision: str, split: str
 ) -> Iterable[dict[str, Any]]:
     """Returns the rows of a dataset of the hub, which can be iterated over again.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ from stages._contract.artifacts import (
     write_json,
     write_jsonl,
 )
+from stages._contract.params import HASH_TREE
+from stages.fetch.params import PathSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,6 +112,18 @@ def test_tree_digest_is_that_of_sha256sum_lines(tmp_path: Path) -> None:
     one, two = (hashlib.sha256(content).hexdigest() for content in (b"1", b"2"))
     expected = hashlib.sha256(f"{two}  a\n{one}  b/c\n".encode()).hexdigest()
     assert sha256_tree(tmp_path) == expected
+
+
+def test_tree_digest_is_what_the_advised_command_prints(tmp_path: Path) -> None:
+    for name in ("b/c d", "a", "B", "é"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("a")  # as in the cache of the hub
+    command = HASH_TREE.replace("FOLDER", str(tmp_path))
+    printed = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
+    assert printed.stdout.split()[0] == sha256_tree(tmp_path)
+    with pytest.raises(ValueError, match=r"fetch\.source\.sha256 must be .*find \. ! -type d"):
+        PathSource(kind="path", path="x", sha256="")
 
 
 @pytest.mark.parametrize(
