@@ -21,21 +21,26 @@ _RESTORE = "run `dvc checkout --force`, or `dvc repro --force` on the stage that
 def publish(out: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes `out` when the block ends, and vanishes if it fails.
 
-    The folder is a hidden sibling of `out`, so that the last step is one rename. What a killed run
-    left there is removed first.
+    The folder is a hidden sibling of `out`, so that the last steps are two renames: the old output
+    goes aside, and is removed when the new one is there. What a killed run left there is removed
+    first.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     for leftover in out.parent.glob(f".{out.name}.*"):
         shutil.rmtree(leftover)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     folder.chmod(0o755)
+    old = folder.with_name(f"{folder.name}.old")
     try:
         yield folder
         if out.exists():
-            shutil.rmtree(out)
+            out.rename(old)
         folder.rename(out)
+        if old.exists():
+            shutil.rmtree(old)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)  # gone already if it was renamed
+        if folder.exists():  # else it was renamed
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -59,27 +64,36 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """
     rows = list(iterate_jsonl(path))
     if not rows:
-        raise ValueError(f"{path} is empty: the stage that writes it left nothing to work on")
+        raise ValueError(f"{path} is empty: {_remedy(path)}")
     return rows
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a JSON Lines file one by one, which need not fit into memory together.
 
+    Blank lines are no rows: editors leave them at the end of a file.
+
     Raises:
         ValueError: a line is no JSON object; names the file and the line.
     """
-    num_rows = 0
-    with path.open(encoding="utf-8") as lines:
-        try:
-            for line in lines:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"{path}:{num_rows + 1} is not a JSON object")  # noqa: TRY004
-                yield row
-                num_rows += 1
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}:{num_rows + 1} is corrupted ({error}): {_RESTORE}") from error
+    with path.open("rb") as lines:  # text is decoded ahead, and errors would have no line
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode())
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise ValueError(
+                    f"{path}:{number} is corrupted ({error}): {_remedy(path)}"
+                ) from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}:{number} is not a JSON object: {_remedy(path)}")  # noqa: TRY004
+            yield row
+
+
+def _remedy(path: Path) -> str:
+    """Returns what to do about a bad file: some are stages' outputs, the others the user's."""
+    return _RESTORE if path.parts[:1] == ("artifacts",) else "correct the file"
 
 
 def check_model(folder: Path) -> None:
@@ -92,7 +106,7 @@ def check_model(folder: Path) -> None:
 
     for pattern in ("config.json", "*.safetensors"):
         if not list(folder.glob(pattern)):
-            raise ValueError(f"the model {folder} has no {pattern}: {_RESTORE}")
+            raise ValueError(f"the model {folder} has no {pattern}: {_remedy(folder)}")
     for path in sorted(folder.iterdir()):
         try:
             if path.suffix == ".safetensors":
@@ -101,7 +115,7 @@ def check_model(folder: Path) -> None:
             elif path.suffix == ".json":
                 json.loads(path.read_bytes())
         except (SafetensorError, ValueError) as error:
-            raise ValueError(f"{path} is corrupted ({error}): {_RESTORE}") from error
+            raise ValueError(f"{path} is corrupted ({error}): {_remedy(folder)}") from error
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

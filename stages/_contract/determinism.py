@@ -67,11 +67,15 @@ def check_observed(observed: dict[str, Any], num_threads: int, isa: CpuIsa) -> N
         expected["mkl_branch"] = _MKL_EXPECTED[isa]
     for name, allowed in expected.items():
         if observed[name] not in allowed:
+            cause = "this CPU cannot do it"
+            remedy = "cpu_isa native asks for nothing"
+            if name == "num_threads":
+                cause = "there are fewer CPUs, or another limit on threads"
+                remedy = "lower num_threads, or ask for more CPUs"
             raise ValueError(
                 f"with cpu_isa {isa} and num_threads {num_threads}, {name} must be "
                 f"{' or '.join(map(str, allowed))} where the computing is done, not "
-                f"{observed[name]}: this CPU cannot do it, or a library was loaded before it was "
-                f"set; cpu_isa native asks for nothing"
+                f"{observed[name]}: {cause}, or a library was loaded before it was set; {remedy}"
             )
 
 

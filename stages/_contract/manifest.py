@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -34,15 +35,26 @@ _ISA = (
     "asimd",
     "sve",
 )
+# Whatever a result depends on; names as _normalise gives them.
 _PACKAGES = {
     "accelerate",
     "datasets",
     "deepspeed",
     "dvc",
-    "lm_eval",
+    "gguf",
+    "immutabledict",
+    "jinja2",
+    "langdetect",
+    "latex2sympy2-extended",
+    "lm-eval",
     "math-verify",
     "numpy",
     "reasoning-gym",
+    "rensa",
+    "rjieba",
+    "safetensors",
+    "scipy",
+    "sympy",
     "tokenizers",
     "torch",
     "transformers",
@@ -106,7 +118,7 @@ def write(
             # Of the file, which the launcher has checked; None: no image.
             "image_sha256": os.environ.get("R1_IMAGE_SHA256"),
             "machine": _machine(),
-            "packages": _packages(),
+            "packages": list_packages(),
             "python": platform.python_version(),
             "facts": noted(),
         },
@@ -150,10 +162,18 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _packages() -> dict[str, str]:
-    """Returns the versions of the packages that results depend on, of those that are installed."""
+def list_packages() -> dict[str, str]:
+    """Returns the versions of the packages that results depend on, of those that are installed.
+
+    Names are as the packages' own metadata spell them.
+    """
     return {
         found.name: found.version
         for found in sorted(distributions(), key=lambda found: found.name)
-        if found.name in _PACKAGES
+        if _normalise(found.name) in _PACKAGES
     }
+
+
+def _normalise(name: str) -> str:
+    """Returns the one spelling of a package's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
+import re
 import types
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 STAGES = Path(__file__).parents[1]
 # containers/<image>.lock.txt locks the packages of each.
 Image = Literal["cpu", "serve", "train", "evaluate"]
+# Prints what artifacts.sha256_tree returns.
+HASH_TREE = (
+    "cd FOLDER && find . ! -type d -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum | "
+    "sha256sum"
+)
 
 
 class ParamsError(ValueError):
@@ -80,6 +87,7 @@ def read_sections(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(sections, dict):
             raise ParamsError(f"{path}: {stage} must name its sections, not be {sections!r}")
         for name, values in sections.items():
+            _check_name(f"{path}: {stage}", name)
             key = f"{path}: {stage}.{name}"
             if not isinstance(values, dict):
                 raise ParamsError(f"{key} must be a section, {{}} if nothing differs: {values!r}")
@@ -116,6 +124,24 @@ def check_artifact(key: str, path: str, remedy: str) -> None:
     parts = PurePosixPath(path)
     if not path or parts.is_absolute() or ".." in parts.parts:
         raise ValueError(f"{key} must lie below the repository's root, not {path!r}: {remedy}")
+
+
+def check_sha256(key: str, value: str, *, is_tree: bool = False) -> None:
+    """Checks that the text is a digest, of a file or of a folder. Raises ValueError."""
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        command = HASH_TREE if is_tree else "sha256sum FILE"
+        raise ValueError(
+            f"{key} must be 64 lower-case hex digits, not {value!r}: `{command}` prints them"
+        )
+
+
+def check_commit(key: str, value: str) -> None:
+    """Checks that the text is a full commit. Raises ValueError."""
+    if not re.fullmatch(r"[0-9a-f]{40}", value):
+        raise ValueError(
+            f"{key} must be a commit of 40 hex digits, not {value!r}: branches, tags and short "
+            f"hashes can move; the repository's page on the hub lists its commits"
+        )
 
 
 def read_strictly(path: Path, kind: Any, key: str) -> Any:
@@ -171,6 +197,14 @@ def _check_keys(where: str, found: dict[str, Any], expected: list[str]) -> None:
             )
 
 
+def _check_name(where: str, name: Any) -> None:
+    """Checks a name that the user chose: YAML reads 2024 as a number, and nothing as null."""
+    if not isinstance(name, str):
+        raise ParamsError(
+            f"{where}: the name {name!r} is of type {type(name).__name__}: write it in quotes"
+        )
+
+
 def _convert(value: Any, kind: Any, key: str) -> Any:  # noqa: PLR0911 - one return per kind
     """Returns `value` as the type `kind`, or raises ParamsError naming `key`."""
     origin, arguments = get_origin(kind), get_args(kind)
@@ -187,15 +221,25 @@ def _convert(value: Any, kind: Any, key: str) -> Any:  # noqa: PLR0911 - one ret
     if origin is list and isinstance(value, list):
         return [_convert(entry, arguments[0], f"{key}[{i}]") for i, entry in enumerate(value)]
     if origin is dict and isinstance(value, dict):
-        return {
-            name: _convert(entry, arguments[1], f"{key}.{name}") for name, entry in value.items()
-        }
-    if kind is float and type(value) is int:
-        return float(value)
+        return _convert_mapping(value, arguments[1], key)
+    if kind is float and type(value) in {int, float}:
+        return _convert_number(value, key)
     if origin is None and type(value) is kind:  # a bool is an int to isinstance
         return value
     name = getattr(kind, "__name__", str(kind)) if origin is None else origin.__name__
     raise ParamsError(f"{key}: expected {name}, got {type(value).__name__} {value!r}")
+
+
+def _convert_mapping(value: dict[Any, Any], kind: Any, key: str) -> dict[str, Any]:
+    for name in value:
+        _check_name(key, name)
+    return {name: _convert(entry, kind, f"{key}.{name}") for name, entry in value.items()}
+
+
+def _convert_number(value: float, key: str) -> float:
+    if not math.isfinite(value):
+        raise ParamsError(f"{key}: expected a finite number, not {value}")
+    return float(value)
 
 
 def _convert_section(value: Any, kind: Any, key: str) -> Any:
@@ -210,7 +254,15 @@ def _convert_section(value: Any, kind: Any, key: str) -> Any:
     except ParamsError:
         raise
     except ValueError as error:
-        raise ParamsError(str(error)) from error
+        raise ParamsError(_name_key(key, str(error), names)) from error
+
+
+def _name_key(key: str, message: str, names: list[str]) -> str:
+    """Returns the message with the section's key: a class that has several does not know it."""
+    if message.startswith(key):
+        return message
+    first = re.match(r"\w*", message)
+    return f"{key}.{message}" if first and first[0] in names else f"{key}: {message}"
 
 
 def _convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
@@ -230,6 +282,6 @@ def _convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
         if type(value) is kind or get_origin(kind) is type(value):
             return _convert(value, kind, key)
     if float in kinds and type(value) is int:
-        return float(value)
+        return _convert(value, float, key)
     names = " or ".join("null" if kind is type(None) else str(kind.__name__) for kind in kinds)
     raise ParamsError(f"{key}: expected {names}, got {type(value).__name__} {value!r}")

@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import sys
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from stages._contract import manifest, params
 from stages._contract.artifacts import check_model, publish, sha256_file, sha256_tree, write_json
+from stages._contract.code import hash_code
 from stages._contract.determinism import limit_cpu
 from stages._contract.places import metrics_of, name_of, out_of
 from stages._contract.processes import is_distributed, node_rank, run_processes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 PARAMS = Path("params.yaml")
@@ -35,6 +38,7 @@ _NO_SPACE_TEXT = re.compile(
 )
 # As malloc.h numbers them.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _INTERRUPTED, _TERMINATED = 130, 143  # as shells say it: 128 + signal
 
 
@@ -46,7 +50,8 @@ def run_stage(stage: str, cell: dict[str, str], part: tuple[int, int] | None = N
     """Runs a stage's cell and returns the exit status; {} is the cell of a stage that has one.
 
     Status 0: out, metrics and manifest are there. Otherwise none of them has changed, and one line
-    on stderr says why; a bug still gives a traceback.
+    on stderr says why; a bug still gives a traceback. What is left is the moment in which the three
+    are put in place: SIGKILL, or a disk that is full even for the metrics, may part them then.
 
     Args:
         stage: its name.
@@ -105,25 +110,38 @@ def _run(stage: str, cell: dict[str, str]) -> None:
     if node_rank() > 0:  # the first node publishes
         run_processes(stage, cell, values, out, work)
         return
-    with publish(out) as folder:
-        if is_distributed(values):
-            results = run_processes(stage, cell, values, folder, work)
-        else:
-            module = importlib.import_module(f"stages.{stage}.stage")
-            results = module.run(values, inputs, folder, work)
-        assert results.keys() == metrics.keys(), f"{stage} returned metrics {sorted(results)}"
-        _check_finite(stage, results)
-    for which, path in metrics.items():
-        write_json(path, results[which])
-    outputs = {str(out): sha256_tree(out)}
     name = name_of(stage, cell)
-    manifest.write(Path("runs", f"{name}.json"), start, PARAMS, digests, outputs, work)
-    # Older keys too: the result is there. Renamed first, so that a kill leaves no half of it to the
-    # next run.
-    ended = work.parent.with_name(f".{name}.ended")
-    shutil.rmtree(ended, ignore_errors=True)
-    work.parent.rename(ended)
-    shutil.rmtree(ended)
+    with ExitStack() as last:
+        with publish(out) as folder:
+            if is_distributed(values):
+                results = run_processes(stage, cell, values, folder, work)
+            else:
+                module = importlib.import_module(f"stages.{stage}.stage")
+                results = module.run(values, inputs, folder, work)
+            assert results.keys() == metrics.keys(), f"{stage} returned metrics {sorted(results)}"
+            _check_finite(stage, results)
+            outputs = {str(out): sha256_tree(folder)}  # takes long for a large model
+            last.enter_context(_undisturbed())
+        for which, path in metrics.items():
+            write_json(path, results[which])
+        manifest.write(Path("runs", f"{name}.json"), start, PARAMS, digests, outputs, work)
+        # Older keys too: the result is there. Renamed first, so that a kill leaves no half of it to
+        # the next run.
+        ended = work.parent.with_name(f".{name}.ended")
+        shutil.rmtree(ended, ignore_errors=True)
+        work.parent.rename(ended)
+        shutil.rmtree(ended)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignores Ctrl-C and SIGTERM while output, metrics and manifest appear and the work goes."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _fill(stage: str, cell: dict[str, str], index: int, num_parts: int) -> None:
@@ -135,12 +153,15 @@ def _fill(stage: str, cell: dict[str, str], index: int, num_parts: int) -> None:
 
 
 def _prepare(stage: str, cell: dict[str, str]) -> tuple[Any, Any, dict[str, str], Path]:
-    """Returns the parameters, the inputs, their digests, and the work folder of just these."""
+    """Returns the parameters, the inputs, their digests, and the work folder of these and the code.
+
+    All parts and all nodes of a job find the same folder.
+    """
     values = params.load_cell(PARAMS, stage, cell)
     inputs = importlib.import_module(f"stages.{stage}.params").inputs(values, cell)
     digests = _hash_inputs(inputs)
     name = name_of(stage, cell)
-    key = json.dumps([name, repr(values), digests])
+    key = json.dumps([name, repr(values), digests, hash_code(stage, values.image)])
     work = Path("work", name, hashlib.sha256(key.encode()).hexdigest()[:16])
     work.mkdir(parents=True, exist_ok=True)
     set_environment(stage, values)
@@ -160,7 +181,7 @@ def _hash_inputs(inputs: Any) -> dict[str, str]:
                     f"{path} ({field.name}) is not there: `dvc repro` makes what stages make, "
                     f"`git checkout` restores the rest"
                 )
-            if field.name == "model":
+            if field.name in {"model", "reward_models"}:
                 check_model(path)
             digests[str(path)] = sha256_tree(path) if path.is_dir() else sha256_file(path)
     return digests

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,12 @@ def main(arguments: list[str]) -> int:
         try:
             results = module.run(values, inputs, Path(out if is_first else scratch), Path(work))
         except (ValueError, FileNotFoundError) as error:
-            return _fail(Path(work), error)
+            if os.environ.get("R1_TRACEBACK"):
+                raise
+            # The parent stops the others as soon as one has failed: this file is to be whole.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            leave_failure(Path(work), error)
+            return 1
     if is_first:
         write_json(Path(work) / RESULTS, {"results": results, "facts": manifest.noted()})
     return 0
@@ -53,13 +59,10 @@ def _quieten(values: Any) -> None:
         warnings.filterwarnings("ignore", r"`torch.distributed.*deprecated", FutureWarning)
 
 
-def _fail(work: Path, error: Exception) -> int:
-    """Leaves the message of the first process that fails."""
-    if os.environ.get("R1_TRACEBACK"):
-        raise error
-    if not (work / FAILURE).exists():
-        write_json(work / FAILURE, {"message": str(error)})
-    return 1
+def leave_failure(work: Path, error: Exception) -> None:
+    """Leaves the message of the first process that fails; the others' is dropped."""
+    with suppress(FileExistsError), (work / FAILURE).open("x", encoding="utf-8") as file:
+        json.dump({"message": str(error)}, file)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def set_end_token(token: str, folder: Path) -> None:
-    """Makes `token` the tokenizer's eos and the first at which generation stops; others stay so.
+    """Makes `token` the tokenizer's eos and the first at which generation stops.
 
-    No other key of the files changes, and neither do the weights.
+    Others stay so where the model has a generation_config.json, which alone lists several. No other
+    key of the files changes, and neither do the weights.
 
     Raises:
         ValueError: the model has no such token; names the key.

@@ -10,18 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
+from stages._contract.params import Image, check_commit, check_sha256
 from stages._contract.places import below
 
 if TYPE_CHECKING:
     from stages._contract.places import Cell
-
-
-def _require_sha256(key: str, value: str) -> None:
-    if not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise ValueError(
-            f"{key} must be 64 lower-case hex digits, not {value!r}: `sha256sum FILE` prints them"
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +38,7 @@ class PypiSource:
                 f"fetch.source.version must be one exact version such as 0.1.2, "
                 f"not {self.version!r}: a range is not a pin"
             )
-        _require_sha256("fetch.source.sha256", self.sha256)
+        check_sha256("fetch.source.sha256", self.sha256)
         path = PurePosixPath(self.file)
         if path.suffix != ".gguf" or path.is_absolute() or ".." in path.parts:
             raise ValueError(
@@ -69,12 +62,8 @@ class HubSource:
         """Checks the pins. Raises ValueError naming the key."""
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo):
             raise ValueError(f"fetch.source.repo must be owner/name, not {self.repo!r}")
-        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
-            raise ValueError(
-                f"fetch.source.revision must be a commit of 40 hex digits, not "
-                f"{self.revision!r}: branches, tags and short hashes can move; the repository's "
-                f"page lists its commits"
-            )
+        if self.revision is not None:
+            check_commit("fetch.source.revision", self.revision)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +78,7 @@ class PathSource:
         """Checks the pins. Raises ValueError naming the key."""
         if not self.path:
             raise ValueError("fetch.source.path must name a folder, not ''")
-        _require_sha256("fetch.source.sha256", self.sha256)
+        check_sha256("fetch.source.sha256", self.sha256, is_tree=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +96,7 @@ class FetchParams:
         if self.eos_token == "":
             raise ValueError("fetch.eos_token must be a token, or null for the model's own, not ''")
         if self.expected_sha256 is not None:
-            _require_sha256("fetch.expected_sha256", self.expected_sha256)
+            check_sha256("fetch.expected_sha256", self.expected_sha256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

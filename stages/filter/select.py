@@ -14,10 +14,11 @@ from stages.filter.thought import (
     measure_repetition,
     split_thought,
 )
-from stages.filter.verify import is_correct, parse
+from stages.filter.verify import is_equal, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from stages.filter.params import FilterParams, ThoughtParams
 
@@ -41,27 +42,44 @@ REASONS = (
 UNREADABLE = frozenset({"mixed_language", "repetition", "long_paragraph", "code_block"})
 
 
-def group(rows: Sequence[Row], problems: Mapping[str, Row]) -> dict[str, list[Row]]:
+def group(
+    rows: Sequence[Row], problems: Mapping[str, Row], generations: Path
+) -> dict[str, list[Row]]:
     """Returns the traces by problem id, each problem's ordered by sample.
+
+    Args:
+        rows: the traces.
+        problems: by id.
+        generations: the folder of the traces, for messages.
 
     Raises:
         ValueError: a trace belongs to no problem, or a problem lacks a sample or has one twice.
     """
+    remedy = (
+        "let filter.generations and filter.prompts name the traces and the problems of one "
+        "generate, or run `dvc repro` on the stage that writes the traces"
+    )
     groups: dict[str, list[Row]] = {name: [] for name in sorted(problems)}
     for row in rows:
         if row["id"] not in groups:
             raise ValueError(
-                f"artifacts/generate has a trace for {row['id']!r}, which is not among the "
-                f"training problems: run `dvc repro generate`"
+                f"{generations} has a trace for {row['id']!r}, which is not among the problems: "
+                f"{remedy}"
             )
         groups[row["id"]].append(row)
+    missing = [name for name, samples in groups.items() if not samples]
+    if missing:
+        raise ValueError(
+            f"{generations} has no trace of {len(missing)} of the {len(groups)} problems of "
+            f"filter.prompts, such as {missing[0]}: {remedy}"
+        )
     num_samples = mode(map(len, groups.values()))
     for name, samples in groups.items():
         samples.sort(key=lambda row: int(row["sample"]))
         if [row["sample"] for row in samples] != list(range(num_samples)):
             raise ValueError(
-                f"artifacts/generate has samples {[row['sample'] for row in samples]} of {name}, "
-                f"not 0 to {num_samples - 1}: run `dvc repro generate`"
+                f"{generations} has samples {[row['sample'] for row in samples]} of {name}, not 0 "
+                f"to {num_samples - 1}: {remedy}"
             )
     return groups
 
@@ -83,7 +101,7 @@ def judge(row: Row, gold: str | None, params: FilterParams) -> str | None:
     response = parse(row["response"])
     if response is None:
         return "bad_format"
-    if not is_correct(row["response"], gold):
+    if not is_equal(response.answer, gold):
         return "wrong_answer"
     return find_unreadable(response.think, params.thought)
 

@@ -34,14 +34,18 @@ def run(params: FilterParams, inputs: FilterInputs, out: Path, work: Path) -> di
     del work
     problems = {row["id"]: row for row in read_jsonl(inputs.prompts)}
     check_answers(problems.values(), params.unverified_tasks)
-    traces = [
-        row for path in sorted(inputs.generations.glob("*.jsonl")) for row in read_jsonl(path)
-    ]
+    shards = sorted(inputs.generations.glob("*.jsonl"))
+    if not shards:
+        raise ValueError(
+            f"filter.generations: {inputs.generations} has no *.jsonl file: name a folder that "
+            f"generate has written"
+        )
+    traces = [row for path in shards for row in read_jsonl(path)]
     kept: list[Row] = []
     rejects: list[Row] = []
     verdicts: list[list[str | None]] = []
     in_band = set()
-    for name, samples in group(traces, problems).items():
+    for name, samples in group(traces, problems, inputs.generations).items():
         gold = problems[name]["answer"]
         reasons = [judge(row, gold, params) for row in samples]
         out_of_band = None

@@ -32,25 +32,25 @@ class EngineParams:
     tensor_parallel_size: int
 
     def __post_init__(self) -> None:
-        """Checks the bounds. Raises ValueError naming the key."""
+        """Checks the bounds. Raises ValueError naming the option; the loader knows the stage."""
         for key in ("max_model_len", "max_num_seqs", "tensor_parallel_size"):
             if getattr(self, key) < 1:
-                raise ValueError(f"engine.{key} must be >= 1, not {getattr(self, key)}")
+                raise ValueError(f"{key} must be >= 1, not {getattr(self, key)}")
         fraction = self.gpu_memory_utilization
         if fraction is not None and not 0 < fraction <= 1:
             raise ValueError(
-                f"engine.gpu_memory_utilization must be in (0, 1], not {fraction}: a fraction of "
+                f"gpu_memory_utilization must be in (0, 1], not {fraction}: a fraction of "
                 f"the device's memory, on CPU of the machine's"
             )
         if self.kv_cache_memory_bytes is not None and self.kv_cache_memory_bytes < 1:
             raise ValueError(
-                f"engine.kv_cache_memory_bytes must be >= 1, not {self.kv_cache_memory_bytes}; "
+                f"kv_cache_memory_bytes must be >= 1, not {self.kv_cache_memory_bytes}; "
                 f"null derives it from gpu_memory_utilization"
             )
         size = self.block_size
         if size is not None and (size < 1 or size % _BLOCK_MULTIPLE):
             raise ValueError(
-                f"engine.block_size must be a multiple of {_BLOCK_MULTIPLE}, not {size}: the CPU's "
+                f"block_size must be a multiple of {_BLOCK_MULTIPLE}, not {size}: the CPU's "
                 f"attention wants it; null takes vLLM's default"
             )
         self._check_prefill()
@@ -62,6 +62,6 @@ class EngineParams:
         num = self.max_num_batched_tokens
         if num is None or num < self.max_model_len:
             raise ValueError(
-                f"engine.max_num_batched_tokens must be >= max_model_len ({self.max_model_len}), "
+                f"max_num_batched_tokens must be >= max_model_len ({self.max_model_len}), "
                 f"not {num}: with enable_chunked_prefill false a prompt is read in one step"
             )

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from stages._contract.params import Image  # noqa: TC001 - the loader reads the types
-
-if TYPE_CHECKING:
-    from stages._contract.places import Cell
-from stages.prompts.mixture import Mixture  # noqa: TC001 - as above
+from stages._contract.params import Image, check_commit, check_sha256
+from stages.prompts.mixture import Mixture  # noqa: TC001 - the loader reads the types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from stages._contract.places import Cell
 
 GYM_COLUMN = "reasoning_gym"
 # What rows, later stages and TRL's rewards call something else.
@@ -30,7 +29,7 @@ _TAKEN = (
 def _require_counts(source: Source) -> None:
     for key in ("num_train", "num_rl", "num_evaluate"):
         if getattr(source, key) < 0:
-            raise ValueError(f"prompts.sources.*.{key} must be >= 0, not {getattr(source, key)}")
+            raise ValueError(f"{key} must be >= 0, not {getattr(source, key)}")
 
 
 def question_fields(source: JsonlSource | HubSource) -> list[str]:
@@ -41,46 +40,28 @@ def question_fields(source: JsonlSource | HubSource) -> list[str]:
 
 def _require_fields(source: JsonlSource | HubSource) -> None:
     if not all(question_fields(source)) or "" in (source.answer_field, source.solution_field):
-        raise ValueError(
-            "prompts.sources.*: question_field, answer_field and solution_field must name a field"
-        )
+        raise ValueError("question_field, answer_field and solution_field must name a field")
     if source.answer_field is None:
         _require_rewards_alone(source)
     if source.answer_after == "":
         raise ValueError(
-            "prompts.sources.*.answer_after must be a marker such as '####', or null: the whole "
-            "field is the answer"
+            "answer_after must be a marker such as '####', or null: the whole field is the answer"
         )
     if source.max_invalid < 0:
-        raise ValueError(f"prompts.sources.*.max_invalid must be >= 0, not {source.max_invalid}")
+        raise ValueError(f"max_invalid must be >= 0, not {source.max_invalid}")
 
 
 def _require_rewards_alone(source: JsonlSource | HubSource) -> None:
     """Checks that a reward, or a task's scorer, has columns to judge what has no answer by."""
     if not source.columns:
         raise ValueError(
-            "prompts.sources.*: answer_field is null and columns is empty, so no reward could tell "
-            "right from wrong: name the answer's field, or the columns that a reward scores by"
+            "answer_field is null and columns is empty, so no reward could tell right from wrong: "
+            "name the answer's field, or the columns that a reward scores by"
         )
     if source.answer_after is not None:
         raise ValueError(
-            f"prompts.sources.*.answer_after is {source.answer_after!r}, but answer_field is null: "
-            f"set it to null, too"
-        )
-
-
-def _require_digest(key: str, sha256: str) -> None:
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ValueError(
-            f"{key} must be 64 lower-case hex digits, not {sha256!r}: `sha256sum FILE` prints them"
-        )
-
-
-def _require_commit(key: str, revision: str | None) -> None:
-    if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
-        raise ValueError(
-            f"{key} must be a commit of 40 hex digits, not {revision!r}: branches, tags and short "
-            f"hashes can move; the dataset's page lists its commits"
+            f"answer_after is {source.answer_after!r}, but answer_field is null: set it to null, "
+            f"too"
         )
 
 
@@ -102,14 +83,13 @@ class ReasoningGymSource:
         _require_counts(self)
         if self.columns not in ([], [GYM_COLUMN]):
             raise ValueError(
-                f"prompts.sources.*.columns must be [] or [{GYM_COLUMN}] for a source of kind "
+                f"columns must be [] or [{GYM_COLUMN}] for a source of kind "
                 f"reasoning-gym, not {self.columns}: what reasoning-gym's own scorer needs"
             )
         for key in ("seed", "size"):
             if key in self.config:
                 raise ValueError(
-                    f"prompts.sources.*.config.{key} is set by the stage, from prompts.seed and "
-                    f"num_draws: remove it"
+                    f"config.{key} is set by the stage, from prompts.seed and num_draws: remove it"
                 )
 
 
@@ -134,7 +114,7 @@ class JsonlSource:
         """Checks counts, fields and the pin. Raises ValueError naming the key."""
         _require_counts(self)
         _require_fields(self)
-        _require_digest("prompts.sources.*.sha256", self.sha256)
+        check_sha256("sha256", self.sha256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +124,7 @@ class HubSource:
     kind: Literal["hub"]
     repo: str
     subset: str | None
-    revision: str | None
+    revision: str
     split: str
     question_field: str | list[str]
     answer_field: str | None
@@ -160,7 +140,7 @@ class HubSource:
         """Checks counts, fields and the pin. Raises ValueError naming the key."""
         _require_counts(self)
         _require_fields(self)
-        _require_commit("prompts.sources.*.revision", self.revision)
+        check_commit("revision", self.revision)
 
 
 Source = ReasoningGymSource | JsonlSource | HubSource
@@ -191,7 +171,7 @@ class JsonlTraces:
     def __post_init__(self) -> None:
         """Checks the counts and the pin. Raises ValueError naming the key."""
         _require_trace_fields(self)
-        _require_digest("prompts.traces.sha256", self.sha256)
+        check_sha256("prompts.traces.sha256", self.sha256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,8 +180,8 @@ class HubTraces:
 
     kind: Literal["hub"]
     repo: str
+    subset: str | None
     revision: str
-    config: str | None
     split: str
     messages_field: str
     max_rows: int | None
@@ -210,7 +190,7 @@ class HubTraces:
     def __post_init__(self) -> None:
         """Checks the counts and the pin. Raises ValueError naming the key."""
         _require_trace_fields(self)
-        _require_commit("prompts.traces.revision", self.revision)
+        check_commit("prompts.traces.revision", self.revision)
 
 
 def _require_columns(key: str, columns: list[str], *, for_rewards: bool) -> None:
@@ -250,11 +230,10 @@ class BoilerplateParams:
 
 
 def _require_evaluation_fields(source: JsonlEvaluation | HubEvaluation) -> None:
-    key = "prompts.decontamination.against.*"
     if not source.question_field or source.solution_field == "":
-        raise ValueError(f"{key}: question_field and solution_field must name a field")
+        raise ValueError("question_field and solution_field must name a field")
     if source.max_invalid < 0:
-        raise ValueError(f"{key}.max_invalid must be >= 0, not {source.max_invalid}")
+        raise ValueError(f"max_invalid must be >= 0, not {source.max_invalid}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -271,7 +250,7 @@ class JsonlEvaluation:
     def __post_init__(self) -> None:
         """Checks the fields and the pin. Raises ValueError naming the key."""
         _require_evaluation_fields(self)
-        _require_digest("prompts.decontamination.against.*.sha256", self.sha256)
+        check_sha256("sha256", self.sha256)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,7 +269,7 @@ class HubEvaluation:
     def __post_init__(self) -> None:
         """Checks the fields and the pin. Raises ValueError naming the key."""
         _require_evaluation_fields(self)
-        _require_commit("prompts.decontamination.against.*.revision", self.revision)
+        check_commit("revision", self.revision)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,7 +190,7 @@ def check_file(key: str, path: Path, sha256: str) -> Path:
 
 
 def load_dataset(
-    key: str, repo: str, subset: str | None, *, revision: str | None, split: str
+    key: str, repo: str, subset: str | None, *, revision: str, split: str
 ) -> Iterable[dict[str, Any]]:
     """Returns the rows of a dataset of the hub, which can be iterated over again.
 
@@ -285,8 +286,11 @@ def read_text(value: object) -> str:
     """Returns a string or a number as stripped text; '' for anything else (null, lists, ...).
 
     Half of a surrogate pair, which JSON can hold, is no text either: it cannot be written as UTF-8.
+    Neither are NaN and infinity.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
         return ""
     text = str(value).strip()
     try:

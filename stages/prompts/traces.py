@@ -74,7 +74,7 @@ def _open(traces: JsonlTraces | HubTraces) -> Callable[[], Iterable[Row]]:
         path = check_file(KEY, Path(traces.path), traces.sha256)
         return lambda: iterate_jsonl(path)
     rows = load_dataset(
-        KEY, traces.repo, traces.config, revision=traces.revision, split=traces.split
+        KEY, traces.repo, traces.subset, revision=traces.revision, split=traces.split
     )
     return lambda: rows
 

@@ -67,6 +67,22 @@ def test_shipped_file_loads_with_its_values(file: Path) -> None:
         ("fetch.source.sha256", ..., "fetch.source: 'sha256' is missing"),
         ("report.tasks", "arithmetic", "report.tasks: expected list, got str 'arithmetic'"),
         ("report.tasks", [1], r"report.tasks[0]: expected str, got int 1"),
+        ("generate.engine.block_size", 16, "generate.engine.block_size must be a multiple of 32"),
+        ("evaluate.engine.max_num_seqs", 0, "evaluate.engine.max_num_seqs must be >= 1, not 0"),
+        ("prompts.sources.larger_sums.num_rl", -1, "prompts.sources.larger_sums.num_rl must be >="),
+        ("prompts.sources.larger_sums.config.seed", 1, "larger_sums.config.seed is set by the"),
+        ("filter.thought.repetition_n_grams", 0, "filter.thought.repetition_n_grams must be >= 1"),
+        ("report.models", {2024: "x"}, "report.models: the name 2024 is of type int: write it in"),
+        ("filter.mix", {1: 0.5}, "filter.mix: the name 1 is of type int: write it in quotes"),
+        ("filter.mix", {None: 0.5}, "filter.mix: the name None is of type NoneType: write it"),
+        ("filter.mix", {"a": float("inf")}, "filter.mix.a: expected a finite number, not inf"),
+        ("generate.temperature", float("nan"), "generate.temperature: expected a finite number"),
+        ("grpo.epsilon_high", float("-inf"), "grpo.epsilon_high: expected a finite number"),
+        (
+            "prompts.sources.larger_sums.config.value",
+            float("nan"),
+            "prompts.sources.larger_sums.config.value: expected a finite number, not nan",
+        ),
     ],
 )
 def test_error_names_key_value_and_remedy(
@@ -76,6 +92,14 @@ def test_error_names_key_value_and_remedy(
     with pytest.raises(ParamsError) as error:
         params.load_all(file)
     assert message in str(error.value)
+    assert str(error.value).count(key) <= 1, "the key is said once"
+
+
+def test_source_whose_name_is_a_number_is_an_error(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("    larger_sums:  ", "    2024:  ", 1), encoding="utf-8")
+    with pytest.raises(ParamsError, match="prompts.sources: the name 2024 is of type int: write"):
+        params.load(file, "prompts")
 
 
 def test_exponent_without_a_dot_is_a_number(file: Path) -> None:
@@ -140,6 +164,7 @@ def test_cell_without_a_section_has_the_core_s_values(file: Path) -> None:
         ("gropo: {first: {}}", "params.yaml: unknown key 'gropo': did you mean 'grpo'?"),
         ("[grpo]", "params.yaml must have a section for each stage that the track runs"),
         ("grpo: 3", "params.yaml: grpo must name its sections, not be 3"),
+        ("grpo: {1: {}}", "grpo: the name 1 is of type int: write it in quotes"),
         ("grpo: {first: }", "grpo.first must be a section, {} if nothing differs: None"),
         ("grpo: {first: {}}\nsft: {first: {}}", "sft.first: grpo has a section of that name, too"),
         ("grpo: {first: {image: train}}", "grpo.first.image: a track runs in the recipe's images"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stages._contract.artifacts import sha256_tree
 from stages._contract.params import stage_names
 from tests.demo import VALUES, make_demo, write_stage
 from tests.git import git
@@ -167,6 +168,73 @@ def test_next_run_finds_its_work_and_other_params_do_not(repo: Path) -> None:
     (repo / "work" / "demo" / "go").touch()
     assert finish(start(repo)) == (0, "")
     assert (repo / "artifacts" / "demo" / "found").read_text() == "['shard']"
+
+
+HELPER = "stages/helper/text.py"
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ("stages/demo/stage.py", []),
+        (HELPER, []),  # imported by the stage
+        ("stages/demo/setting.yaml", []),
+        ("containers/cpu.lock.txt", []),
+        ("stages/demo/README.md", ["shard"]),
+        ("stages/report/params.py", ["shard"]),  # another stage's
+    ],
+)
+def test_other_code_begins_anew(repo: Path, changed: str, found: list[str]) -> None:
+    body = """
+    import stages.helper.text
+    found = sorted(path.name for path in work.iterdir())
+    (work / "shard").touch()
+    raise ValueError(f"found {found}")
+    """
+    write_stage(repo, body)
+    for name in (HELPER, changed):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).touch()
+    assert finish(start(repo))[1] == "rederive: demo: found []\n"
+    with (repo / changed).open("a") as file:
+        file.write("# another\n")
+    assert finish(start(repo))[1] == f"rederive: demo: found {found}\n"
+
+
+def test_signal_does_not_part_the_output_from_its_manifest(repo: Path) -> None:
+    """It comes when the new output is whole, and waits for metrics and manifest."""
+    write_stage(repo, '(out / "a").write_text("1")\nreturn {"demo": {"n": 1}}')
+    assert finish(start(repo)) == (0, "")
+    body = """
+    import signal
+    from pathlib import Path
+    real = Path.rename
+    def rename(path, target):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(path, target)
+    Path.rename = rename
+    (out / "a").write_text("2")
+    return {"demo": {"n": 2}}
+    """
+    write_stage(repo, body)
+    assert finish(start(repo)) == (0, "")
+    assert (repo / "artifacts/demo/a").read_text() == "2"
+    assert json.loads((repo / "metrics/demo.json").read_text()) == {"n": 2}
+    manifest = json.loads((repo / "runs/demo.json").read_text())
+    assert manifest["outputs"] == {"artifacts/demo": sha256_tree(repo / "artifacts/demo")}
+
+
+def test_bad_reward_model_is_one_line(repo: Path) -> None:
+    params = repo / "stages/demo/params.py"
+    text = params.read_text().replace("data: Path", "reward_models: list[Path]")
+    text = text.replace('data=Path("data.txt")', 'reward_models=[Path("artifacts/judge")]')
+    params.write_text(text)
+    (repo / "artifacts/judge").mkdir(parents=True)
+    (repo / "artifacts/judge/config.json").write_text("{")
+    write_stage(repo, "return {}")
+    status, stderr = finish(start(repo))
+    assert status == 1
+    assert stderr.startswith("rederive: demo: the model artifacts/judge has no *.safetensors: run")
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ CPU = EngineParams(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"max_model_len": 0}, "engine.max_model_len must be >= 1, not 0"),
-        ({"max_num_seqs": 0}, "engine.max_num_seqs must be >= 1, not 0"),
-        ({"tensor_parallel_size": 0}, "engine.tensor_parallel_size must be >= 1, not 0"),
+        ({"max_model_len": 0}, "max_model_len must be >= 1, not 0"),
+        ({"max_num_seqs": 0}, "max_num_seqs must be >= 1, not 0"),
+        ({"tensor_parallel_size": 0}, "tensor_parallel_size must be >= 1, not 0"),
         ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization must be in .*, not 1.5"),
         ({"gpu_memory_utilization": 0.0}, "gpu_memory_utilization must be in .*, not 0.0"),
         ({"kv_cache_memory_bytes": 0}, "kv_cache_memory_bytes must be >= 1, not 0"),

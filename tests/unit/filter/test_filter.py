@@ -159,6 +159,25 @@ def test_traces_must_belong_to_the_problems(
         run(params(), inputs, out, out)
 
 
+def test_messages_name_the_folder_of_traces(inputs: FilterInputs, out: Path) -> None:
+    """Which is a parameter: a track's is another than artifacts/generate."""
+    empty = out / "samples"
+    empty.mkdir()
+    nothing = FilterInputs(generations=empty, prompts=inputs.prompts, mix=[])
+    with pytest.raises(ValueError, match=rf"filter\.generations: {empty} has no \*\.jsonl file"):
+        run(params(), nothing, out, out)
+    write_jsonl(empty / "a.jsonl", [trace("p1", 0, "x")])
+    others = [problem(f"p{number}", "3") for number in range(2, 9)]
+    write_jsonl(out / "prompts.jsonl", [problem("p1", "3"), *others])
+    few = FilterInputs(generations=empty, prompts=out / "prompts.jsonl", mix=[])
+    message = rf"{empty} has no trace of 7 of the 8 problems of filter\.prompts, such as p2: "
+    with pytest.raises(ValueError, match=message):
+        run(params(), few, out, out)
+    write_jsonl(empty / "b.jsonl", [trace("p9", 0, "x")])
+    with pytest.raises(ValueError, match=rf"{empty} has a trace for 'p9', which is not among"):
+        run(params(), few, out, out)
+
+
 @settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(["right a", "right b", "right c", "wrong"]), min_size=1, max_size=9),

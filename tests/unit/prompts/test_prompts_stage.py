@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,19 @@ def jsonl(path: Path, rows: list[Any], **changes: Any) -> JsonlSource:
         "num_evaluate": 1,
     }
     return JsonlSource(kind="jsonl", **(settings | changes))
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_number_without_a_value_is_no_answer(tmp_path: Path, value: str) -> None:
+    """JSON as Python reads it holds such numbers; "nan" would be a reference like any other."""
+    path = tmp_path / "x.jsonl"
+    source = jsonl(path, [{"question": "q", "answer": "A"}, {"question": "r", "answer": 4.5}])
+    path.write_text(path.read_text(encoding="utf-8").replace('"A"', value), encoding="utf-8")
+    changes = {"sha256": sha256_file(path), "answer_after": None}
+    with pytest.raises(ValueError, match=r"1 rows have no usable question or answer .* row 1\)"):
+        read_all("t", replace(source, **changes), 0)
+    problems, num_invalid = read_all("t", replace(source, **changes, max_invalid=1), 0)
+    assert ([problem.answer for problem in problems], num_invalid) == (["4.5"], 1)
 
 
 def test_default_task_is_disjoint_and_complete(tmp_path: Path, inputs: PromptsInputs) -> None:

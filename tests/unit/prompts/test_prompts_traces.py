@@ -189,7 +189,7 @@ def test_traces_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         kind="hub",
         repo="owner/name",
         revision=REVISION,
-        config="all",
+        subset="all",
         split="train",
         messages_field="messages",
         max_rows=2,
@@ -201,7 +201,7 @@ def test_traces_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         report = write(traces, tmp_path / "out.jsonl")
         assert (report["source"]["rows"], report["kept"]) == (3, 2)
         with pytest.raises(ValueError, match=r"owner/name at .* has no subset 'math' with split"):
-            write(HubTraces(**{**settings(traces), "config": "math"}), tmp_path / "o")
+            write(HubTraces(**{**settings(traces), "subset": "math"}), tmp_path / "o")
     assert {path for path in requests if path.endswith(".jsonl")} == {
         f"/datasets/owner/name/resolve/{REVISION}/all/train.jsonl"
     }
@@ -293,7 +293,7 @@ def test_bounds(change: dict[str, Any], message: str) -> None:
         "kind": "hub",
         "repo": "owner/name",
         "revision": REVISION,
-        "config": None,
+        "subset": None,
         "split": "train",
         "messages_field": "messages",
         "max_rows": None,
