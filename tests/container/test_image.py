@@ -15,7 +15,7 @@ import pytest
 
 from containers.wheels import sha256
 from tests.image import IMAGE, ROOT, apptainer, build, find_problem, lock
-from tests.pipeline.repository import call, dvc, ran, would_run
+from tests.repository import call, dvc, ran, would_run
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1500)]
 

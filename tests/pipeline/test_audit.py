@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.pipeline.repository import call, change, dvc, read
+from tests.repository import call, change, dvc, read
 
 pytestmark = pytest.mark.pipeline
 

@@ -12,7 +12,7 @@ import pytest
 
 from stages._contract.artifacts import read_jsonl, sha256_file, sha256_tree
 from stages.grpo import rewards
-from tests.pipeline.repository import call, change, dvc, ran, read
+from tests.repository import call, change, dvc, ran, read
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.sandbox]
 

@@ -18,9 +18,9 @@ from stages._contract.artifacts import read_jsonl, sha256_file, sha256_tree
 from stages._contract.params import load
 from stages.grpo.stage import WitnessedTrainer, choose_rewards, to_trl
 from stages.sft.witness import Witness
-from tests.pipeline.repository import read
 from tests.pipeline.test_processes import finish, start, train, wait_for
-from tests.pipeline.training import make_training, read_log
+from tests.repository import read
+from tests.training import make_training, read_log
 
 pytestmark = pytest.mark.pipeline
 

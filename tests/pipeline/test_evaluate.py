@@ -17,7 +17,7 @@ from stages._contract.artifacts import read_jsonl, write_jsonl
 from stages.evaluate.params import EvaluateInputs, EvaluateParams
 from stages.evaluate.stage import fill, run
 from stages.generate.engine_params import EngineParams
-from tests.pipeline.tiny_model import answer, question, write_model
+from tests.tiny_model import answer, question, write_model
 
 TASKS = Path(__file__).parents[2] / "stages/evaluate/tasks"
 TASK = TASKS / "arithmetic.yaml"

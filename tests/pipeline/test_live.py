@@ -15,8 +15,8 @@ import pytest
 from stages._contract.artifacts import sha256_tree
 from stages._live.reference import load_reference, update_references
 from stages._live.rows import LiveLog
-from tests.pipeline.repository import change, start
-from tests.pipeline.training import make_training, read_log
+from tests.repository import change, start
+from tests.training import make_training, read_log
 
 pytestmark = pytest.mark.pipeline
 

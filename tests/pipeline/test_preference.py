@@ -15,9 +15,9 @@ import pytest
 from safetensors.torch import load_file
 
 from stages._contract.artifacts import read_jsonl, sha256_tree
-from tests.pipeline.repository import change, read
-from tests.pipeline.tiny_model import answer, question
-from tests.pipeline.training import make_training, read_log
+from tests.repository import change, read
+from tests.tiny_model import answer, question
+from tests.training import make_training, read_log
 
 pytestmark = pytest.mark.pipeline
 

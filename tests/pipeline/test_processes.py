@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from stages._contract.artifacts import sha256_tree
-from tests.pipeline.repository import change, read
-from tests.pipeline.training import NUM_TRACES, make_training, read_log
+from tests.repository import change, read
+from tests.training import NUM_TRACES, make_training, read_log
 
 pytestmark = pytest.mark.pipeline
 

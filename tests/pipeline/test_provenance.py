@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.repository import call, read
+from tests.repository import call, read
 
 pytestmark = pytest.mark.pipeline
 

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stages._audit.verify import verify
 from stages._contract.artifacts import read_jsonl
 from tests.git import git
-from tests.pipeline.repository import read
 from tests.publish.calling import TOKEN, call, publish, refused, succeeded
 from tests.publish.hub import running_hub
+from tests.repository import read
 
 if TYPE_CHECKING:
     from tests.publish.hub import Repository

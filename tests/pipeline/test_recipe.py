@@ -9,7 +9,7 @@ import pytest
 
 from stages._contract.artifacts import sha256_tree
 from tests.git import git
-from tests.pipeline.repository import (
+from tests.repository import (
     call,
     change,
     changed,

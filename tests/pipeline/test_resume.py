@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stages._contract.artifacts import sha256_file, sha256_tree
-from tests.pipeline.repository import finish, read, start
+from tests.repository import finish, read, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable

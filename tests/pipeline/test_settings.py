@@ -16,7 +16,7 @@ import pytest
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load
 from stages._contract.seeding import derive
-from tests.pipeline.repository import call, change, dvc, read
+from tests.repository import call, change, dvc, read
 
 if TYPE_CHECKING:
     from stages.generate.params import GenerateParams

@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages._contract.artifacts import read_jsonl
-from tests.pipeline.repository import change, changed, dvc, read, would_run
+from tests.repository import change, changed, dvc, read, would_run
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]  # all tracks run in its fixture
 

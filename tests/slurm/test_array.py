@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.demo import make_demo
-from tests.pipeline.repository import change, read
+from tests.repository import change, read
 from tests.slurm.launching import Launched, add_site, jobs_of, launch, let_go, set_needs
-from tests.slurm.training import copy_with_site, digests
+from tests.slurm.pausing import copy_with_site, digests
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster

@@ -10,9 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.demo import make_demo, write_stage
-from tests.pipeline.repository import dvc, ran, read, would_run
+from tests.repository import dvc, ran, read, would_run
 from tests.slurm.launching import WAITS, add_image_site, jobs_of, launch, let_go, set_needs
-from tests.slurm.training import digests
+from tests.slurm.pausing import digests
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster

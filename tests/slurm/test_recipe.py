@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pipeline.repository import call, change, dvc, ran, would_run
+from tests.repository import call, change, dvc, ran, would_run
 from tests.slurm.launching import jobs_of
-from tests.slurm.training import copy_with_site, digests
+from tests.slurm.pausing import copy_with_site, digests
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pipeline.repository import read
+from tests.repository import read
 from tests.slurm.launching import Launched, launch
-from tests.slurm.training import Paused, copy_with_site, digests
+from tests.slurm.pausing import Paused, copy_with_site, digests
 
 if TYPE_CHECKING:
     from pathlib import Path

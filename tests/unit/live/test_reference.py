@@ -23,7 +23,7 @@ from stages._live.reference import (
 from stages._live.rows import Entry, write_entry
 from stages._live.track import draw_sparkline, render
 from stages._live.watcher import Watcher
-from tests.pipeline.repository import change
+from tests.repository import change
 
 ROOT = Path(__file__).parents[3]
 COMMIT = json.loads((ROOT / "runs/sft.json").read_text("utf-8"))["commit"][:7]

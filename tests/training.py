@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.pipeline.repository import change
-from tests.pipeline.tiny_model import answer, question, write_model
+from tests.repository import change
+from tests.tiny_model import answer, question, write_model
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 NUM_TRACES = 32
 
 
