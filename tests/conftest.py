@@ -53,8 +53,11 @@ def find_sandbox_problem() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a repository with the recipe, run once for all tests: each leaves it as it was."""
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a repository with the recipe, run once for all tests: each leaves it as it was.
+
+    A tiny model takes minutes for it.
+    """
     from tests.recipe import make_recipe  # noqa: PLC0415 - imports torch
 
     repo = tmp_path_factory.mktemp("recipe")

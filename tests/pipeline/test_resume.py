@@ -91,9 +91,9 @@ def go_on(repo: Path, stage: str) -> None:
 
 
 @pytest.fixture
-def repos(repo: Path, tmp_path: Path) -> dict[str, Path]:
+def repos(recipe: Path, tmp_path: Path) -> dict[str, Path]:
     """Returns a copy for each stage, so that none reads what another one is publishing."""
-    return {stage: Path(shutil.copytree(repo, tmp_path / stage, symlinks=True)) for stage in FACT}
+    return {stage: Path(shutil.copytree(recipe, tmp_path / stage, symlinks=True)) for stage in FACT}
 
 
 def at_once(repos: dict[str, Path], action: Callable[[Path, str], None]) -> None:
@@ -135,9 +135,9 @@ def test_kills_at_random(repos: dict[str, Path]) -> None:
     assert digests(repos) == before
 
 
-def test_part_that_another_job_did_is_taken(repo: Path, tmp_path: Path) -> None:
+def test_part_that_another_job_did_is_taken(recipe: Path, tmp_path: Path) -> None:
     """The second of two has the second of three shards, of 16 problems each."""
-    clone = Path(shutil.copytree(repo, tmp_path / "clone", symlinks=True))
+    clone = Path(shutil.copytree(recipe, tmp_path / "clone", symlinks=True))
     before = sha256_tree(clone / "artifacts/generate")
     command = [sys.executable, "-m", "stages", "exec", "generate", "--part", "2/2"]
     subprocess.run(command, cwd=clone, check=True)

@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slurm
 
 
 @pytest.fixture
-def clone(repo: Path, tmp_path: Path) -> Path:
+def clone(recipe: Path, tmp_path: Path) -> Path:
     """Returns a copy of the repository with a site."""
-    return copy_with_site(repo, tmp_path, "00:10:00")
+    return copy_with_site(recipe, tmp_path, "00:10:00")
 
 
 def use_site(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
