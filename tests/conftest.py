@@ -81,6 +81,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repo
 
 
+@pytest.fixture
+def duplicate(original: Path, tmp_path: Path) -> Path:
+    """Returns a copy of the clone that a test may change and damage."""
+    return Path(shutil.copytree(original, tmp_path / "duplicate"))
+
+
 @pytest.fixture(scope="session")
 def image() -> Path:
     """Returns the CPU image that its lock names: what was built before, or else a new build."""
