@@ -14,10 +14,10 @@ from tests.repository import (
     change,
     changed,
     dvc,
-    finish,
     ran,
     read,
     start,
+    succeed,
     would_run,
 )
 
@@ -146,7 +146,7 @@ def test_traces_depend_on_problem_and_seed_alone(recipe: Path) -> None:
     params = recipe / "params.yaml"
     with changed(prompts, reverse), changed(params, params.read_bytes()):
         change(recipe, {"generate.shard_size": 7})
-        finish(start(recipe, "generate"))
+        succeed(start(recipe, "generate"))
     shards = sorted(out.iterdir())
     assert len(shards) == 6
     assert [line for path in shards for line in path.read_text().splitlines()] == traces

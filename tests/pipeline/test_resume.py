@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stages._contract.artifacts import sha256_file, sha256_tree
-from tests.repository import finish, read, start
+from tests.repository import read, start, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,7 +86,7 @@ def kill_at_random(repo: Path, stage: str) -> None:
 def go_on(repo: Path, stage: str) -> None:
     """Runs the stage to its end, and checks that it did not begin anew."""
     before = saved(repo, stage)
-    finish(start(repo, stage))
+    succeed(start(repo, stage))
     assert read(repo, f"runs/{stage}.json")["facts"][FACT[stage]] == before
 
 
@@ -144,7 +144,7 @@ def test_part_that_another_job_did_is_taken(recipe: Path, tmp_path: Path) -> Non
     assert [path.name for path in clone.glob("work/generate/*/shard-*")] == ["shard-00001.jsonl"]
     assert sha256_tree(clone / "artifacts/generate") == before, "a part publishes nothing"
     shutil.rmtree(clone / "artifacts/generate")
-    finish(start(clone, "generate"))
+    succeed(start(clone, "generate"))
     facts = read(clone, "runs/generate.json")["facts"]
     assert facts["resumed_after_num_prompts"] == 16
     assert [part["generator"] for part in facts["parts"]] == ["vllm"]
