@@ -16,7 +16,7 @@ import pytest
 from stages._contract.artifacts import read_jsonl, write_jsonl
 from stages.evaluate.params import EvaluateInputs, EvaluateParams
 from stages.evaluate.stage import fill, run
-from stages.generate.engine_params import EngineParams
+from tests.engine import CPU
 from tests.tiny_model import answer, question, write_model
 
 TASKS = Path(__file__).parents[2] / "stages/evaluate/tasks"
@@ -28,19 +28,12 @@ PARAMS = EvaluateParams(
     cpu_isa="native",
     problems="artifacts/prompts/evaluate",
     shard_size=5,
-    engine=EngineParams(
-        batch_invariant=False,
-        dtype="float32",
+    engine=replace(
+        CPU,
         max_model_len=256,
         max_num_seqs=8,
         max_num_batched_tokens=512,
-        gpu_memory_utilization=None,
         kv_cache_memory_bytes=2**24,
-        block_size=32,
-        enforce_eager=True,
-        enable_chunked_prefill=False,
-        enable_prefix_caching=True,
-        tensor_parallel_size=1,
     ),
 )
 NUM_PROBLEMS = 12

@@ -17,8 +17,8 @@ from stages._page.funnel import count_problems, count_traces, read_funnels
 from stages._page.graph import CORE, Graph
 from stages._page.results import read_tables
 from stages._page.units import show_bytes, show_duration
+from tests.filtered import RIGHT, write_filtered
 
-RIGHT = "<think>1 + 1 = 2</think><answer>2</answer>"
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
@@ -222,19 +222,9 @@ def test_what_is_too_long_or_too_much_is_cut_and_said_so(
 
 
 def test_traces_have_the_filters_reasons(duplicate: Path, recorded: Graph) -> None:
-    folder = duplicate / "artifacts/filter"
-    folder.mkdir(parents=True)
-    prompt = [{"role": "user", "content": "1 + 1?"}]
-    kept = {"id": "p1", "task": "sums", "answer": "2", "prompt": prompt, "sample": 1}
-    completion = [{"role": "assistant", "content": RIGHT}]
-    write_jsonl(folder / "train.jsonl", [kept | {"completion": completion}])
-    write_jsonl(
-        folder / "rejects.jsonl",
-        [
-            {"id": "p1", "sample": 0, "reason": "wrong_answer", "response": "3"},
-            {"id": "p2", "sample": 0, "reason": "truncated", "response": "4"},
-        ],
-    )
+    wrong = {"id": "p1", "sample": 0, "reason": "wrong_answer", "response": "3"}
+    cut = {"id": "p2", "sample": 0, "reason": "truncated", "response": "4"}
+    write_filtered(duplicate, 1, [wrong, cut])
     rewards = samples.Rewards(duplicate)
     (source,), missing = samples.read_samples(duplicate, recorded, [], rewards)
     assert source.title == "Training traces, filter"
