@@ -38,34 +38,7 @@ def main(arguments: list[str]) -> int:
     """Runs the command and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m stages", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, purpose in (
-        ("run", "run one stage where R1_SITE says; unset: here"),
-        ("exec", "run one stage in this process, whatever R1_SITE is"),
-        ("render", "print the script that runs one stage, or controller, at the site R1_SITE"),
-        ("preflight", "check that one stage can run on this node"),
-        ("serve", "serve a stage's model by vLLM, for a stage that samples from a server"),
-    ):
-        more = ["controller"] if name == "render" else []
-        _add_cell(commands.add_parser(name, help=purpose), more)
-    execute = commands.choices["exec"]
-    execute.add_argument("--part", type=_part, help="e.g. 2/8: do this share and publish nothing")
-    preflight = commands.choices["preflight"]
-    preflight.add_argument("--gpus", type=int, default=0, help="how many must be here")
-    preflight.add_argument("--gpu-type", help="that they must be of")
-    preflight.add_argument("--scratch-bytes", type=int, default=0, help="that must be free")
-    preflight.add_argument(
-        "--collective-timeout", type=float, default=0, help="seconds for an all-reduce; 0: none"
-    )
-    # What follows it is all DVC's, options too.
-    controller = commands.add_parser(
-        "controller",
-        help="run dvc repro as a job of the site R1_SITE",
-        prefix_chars="\0",
-        add_help=False,
-    )
-    controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
-    serve = commands.choices["serve"]
-    serve.add_argument("--endpoint", type=Path, required=True, help="the file for its address")
+    _add_runners(commands)
     _add_readers(commands)
     options = parser.parse_args(arguments)
     if options.command == "run":
@@ -98,6 +71,38 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
         return 1
+
+
+def _add_runners(commands: Any) -> None:
+    """Adds the commands that run stages, or are parts of such a run."""
+    for name, purpose in (
+        ("run", "run one stage where R1_SITE says; unset: here"),
+        ("exec", "run one stage in this process, whatever R1_SITE is"),
+        ("render", "print the script that runs one stage, or controller, at the site R1_SITE"),
+        ("preflight", "check that one stage can run on this node"),
+        ("serve", "serve a stage's model by vLLM, for a stage that samples from a server"),
+    ):
+        more = ["controller"] if name == "render" else []
+        _add_cell(commands.add_parser(name, help=purpose), more)
+    execute = commands.choices["exec"]
+    execute.add_argument("--part", type=_part, help="e.g. 2/8: do this share and publish nothing")
+    preflight = commands.choices["preflight"]
+    preflight.add_argument("--gpus", type=int, default=0, help="how many must be here")
+    preflight.add_argument("--gpu-type", help="that they must be of")
+    preflight.add_argument("--scratch-bytes", type=int, default=0, help="that must be free")
+    preflight.add_argument(
+        "--collective-timeout", type=float, default=0, help="seconds for an all-reduce; 0: none"
+    )
+    # What follows it is all DVC's, options too.
+    controller = commands.add_parser(
+        "controller",
+        help="run dvc repro as a job of the site R1_SITE",
+        prefix_chars="\0",
+        add_help=False,
+    )
+    controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
+    serve = commands.choices["serve"]
+    serve.add_argument("--endpoint", type=Path, required=True, help="the file for its address")
 
 
 def _add_readers(commands: Any) -> None:

@@ -95,25 +95,9 @@ def make_bundle(
         )
         contents[CARD] = make_card(facts)
     if artifact.kind in DATA:
-        from stages._audit.provenance.croissant import (  # noqa: PLC0415 - models need it not
-            make_croissant,
-        )
-
-        date = json.loads(contents[f"{FOLDER}/runs/{artifact.run}.json"])["end"]
-        name = artifact.name.replace("/", "-")
-        described = make_croissant(root / artifact.path, name, artifact.kind, date, chosen)
-        contents["croissant.json"] = json.dumps(described, indent=1, default=str) + "\n"
-    contents[f"{FOLDER}/record.json"] = _dump(
-        {
-            "artifact": artifact.path,
-            "commit": commit,
-            "lock": artifact.lock,
-            "stage": artifact.target,
-            "md5": artifact.md5,
-            "sha256": digest_folder(recorded),
-            "licence": chosen,
-        }
-    )
+        manifest = contents[f"{FOLDER}/runs/{artifact.run}.json"]
+        contents["croissant.json"] = _describe_data(root, artifact, manifest, chosen)
+    contents[f"{FOLDER}/record.json"] = _make_record(artifact, commit, recorded, chosen)
     along = [read_file(path, text.encode()) for path, text in sorted(contents.items())]
     along.append(read_file(SUMS, list_sums(sorted([*moved, *along], key=lambda file: file.path))))
     return Bundle(
@@ -124,6 +108,33 @@ def make_bundle(
         along=along,
         licence=chosen,
         sources=sources,
+    )
+
+
+def _describe_data(root: Path, artifact: Artifact, manifest: str, licence: str) -> str:
+    """Returns the data set's metadata in Croissant."""
+    from stages._audit.provenance.croissant import (  # noqa: PLC0415 - models need it not
+        make_croissant,
+    )
+
+    date = json.loads(manifest)["end"]
+    name = artifact.name.replace("/", "-")
+    described = make_croissant(root / artifact.path, name, artifact.kind, date, licence)
+    return json.dumps(described, indent=1, default=str) + "\n"
+
+
+def _make_record(artifact: Artifact, commit: str, recorded: Sequence[File], licence: str) -> str:
+    """Returns what ties the published files to the lock that recorded them."""
+    return _dump(
+        {
+            "artifact": artifact.path,
+            "commit": commit,
+            "lock": artifact.lock,
+            "stage": artifact.target,
+            "md5": artifact.md5,
+            "sha256": digest_folder(recorded),
+            "licence": licence,
+        }
     )
 
 
