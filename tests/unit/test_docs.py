@@ -31,3 +31,9 @@ def test_every_decision_that_is_named_exists() -> None:
         named |= set(re.findall(r"ADR (\d{4})", path.read_text(encoding="utf-8")))
     assert named <= decisions
     assert len(decisions) >= 4
+
+
+def test_log_has_the_newest_entry_first() -> None:
+    dates = re.findall(r"(?m)^## (\S+): ", (ROOT / "docs/log.md").read_text(encoding="utf-8"))
+    assert len(dates) > 20
+    assert dates == sorted(dates, reverse=True)
