@@ -95,7 +95,7 @@ def measure(root: Path) -> dict[str, Any]:
     for track in sorted((root / TRACKS).glob("*/params.yaml")):
         for path in sorted((root / "metrics" / track.parent.name).glob("*.json")):
             values |= flatten(f"tracks.{track.parent.name}.{path.stem}", read_json(path))
-    for name in ("prompts", "generate", "filter", "sft", "grpo"):
+    for name in ("fetch", "prompts", "generate", "filter", "sft", "grpo"):
         values |= flatten(name, read_json(root / "metrics" / f"{name}.json"))
     runs = {path.stem: read_json(path) for path in (root / "runs").glob("*.json")}
     core = _list_core(root)
