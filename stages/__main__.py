@@ -8,8 +8,8 @@ a server.
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
-the pages with its source. `track` says whether a run is like the recorded ones, whose curves
-`reference` makes. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
+the pages, with its source or as given. `track` says whether a run is like the recorded ones, whose
+curves `reference` makes. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
 `publish` sends recorded data sets and checkpoints to the hub or to a DVC remote.
 `page` writes all that is recorded as one HTML page.
 """
@@ -124,7 +124,7 @@ def _add_readers(commands: Any) -> None:
     seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
     seeds.add_argument("seed", type=int, nargs="+")
     seeds.add_argument("--tracks", action="store_true", help="of the tracks; the core stays")
-    claims = commands.add_parser("claims", help="print every number of the pages with its source")
+    claims = commands.add_parser("claims", help="print every number of the pages and its source")
     claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
     provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
     provenance.add_argument("out", type=Path, help="the folder to write")
