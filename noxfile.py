@@ -84,6 +84,7 @@ def audit(session: nox.Session) -> None:
     with tempfile.TemporaryDirectory(prefix="rederive-audit-") as folder:
         clone = Path(folder, "clone")
         session.run("git", "clone", "--quiet", str(ROOT), str(clone), external=True)
+        remove_seeds(clone)
         with session.chdir(clone):
             session.run(sys.executable, "-m", "nox", "-s", "repro")
             if session.posargs:
@@ -182,6 +183,12 @@ def lock(session: nox.Session) -> None:
         on_gpu = ["--constraint", constraints.name, "--python-platform", "x86_64-manylinux_2_28"]
         for target in GPU_LOCKS:
             resolve(session, target, *on_gpu)
+
+
+def remove_seeds(clone: Path) -> None:
+    """Remove the recorded runs with other seeds: what is there later has run in the clone."""
+    for folder in ("metrics/seeds", "metrics/results/seeds"):
+        shutil.rmtree(clone / folder, ignore_errors=True)
 
 
 def resolve(session: nox.Session, target: Path, *arguments: str) -> None:

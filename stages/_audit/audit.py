@@ -5,12 +5,14 @@ L1: the same bytes. L2, where the bytes differ: equivalent accuracies over seeds
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from stages._audit.bisect import find_changed_inputs, find_first_difference, open_run
 from stages._audit.equivalence import ALPHA, MARGIN, Equivalence, compare_means
+from stages._audit.git import read_at
 from stages._audit.published import is_made
-from stages._audit.seeds import read_seeds
+from stages._audit.seeds import CORE, read_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +26,8 @@ def audit(root: Path, rebuilt: Path) -> tuple[bool, str]:
 
     Args:
         root: the repository, with the recorded run.
-        rebuilt: a clone of it in which the recipe was run again; its metrics/seeds, if it has any,
-            are taken for more runs on that machine.
+        rebuilt: a clone of it in which the recipe was run again, and nothing committed; what its
+            metrics/seeds has beside its commit's is taken for more runs on that machine.
 
     Raises:
         ValueError: it is no such clone, or of another recipe.
@@ -36,7 +38,7 @@ def audit(root: Path, rebuilt: Path) -> tuple[bool, str]:
     for stage, entry in recorded.lock.items():
         old, new = _digest(entry), _digest(again.lock[stage])
         lines.append(f"| {stage} | {old} | {new} | {'same' if old == new else '**other**'} |")
-    seeds = read_seeds(root), read_seeds(rebuilt)
+    seeds = read_seeds(root), _read_rebuilt_seeds(rebuilt)
     same = _compare_bytes(*seeds)
     words = {True: "the same bytes", False: "**other bytes**"}
     lines += ["", *(f"Seed {seed}: {words[found]}." for seed, found in same.items())]
@@ -77,6 +79,17 @@ def _check_same_recipe(recorded: Run, again: Run) -> None:
 def _digest(entry: dict[str, Any]) -> str:
     """Returns the digests of a stage's outputs, shortened; equal if and only if all are."""
     return " ".join(out["md5"][:12] for out in entry["outs"])
+
+
+def _read_rebuilt_seeds(rebuilt: Path) -> list[dict[str, Any]]:
+    """Returns the clone's runs by seed, without the recorded ones, which came with its commit.
+
+    No run's record can be in the commit that it ran at, since it names that commit.
+    """
+    first, *others = read_seeds(rebuilt)
+    texts = (read_at(rebuilt, "HEAD", f"{CORE.folder}/{run['seed']}.json") for run in others)
+    pairs = zip(others, texts, strict=True)
+    return [first, *(run for run, text in pairs if text is None or json.loads(text) != run)]
 
 
 def _compare_bytes(

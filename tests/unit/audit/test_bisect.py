@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from stages._audit.audit import audit
 from stages._audit.bisect import find_first_difference, open_run
+from tests.git import git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,12 @@ class Clone:
             self.lock[name]["outs"][0]["md5"] = "other"
         if "sft" in stages:
             self.lock["grpo"]["deps"][0]["md5"] = "other"
+
+    def commit(self) -> None:
+        """Makes all that is here the clone's commit."""
+        git(self.folder, "init", "-q")
+        git(self.folder, "add", "-A")
+        git(self.folder, "commit", "-qm", "recorded")
 
     def record_seeds(self, *accuracies: float) -> None:
         for seed, value in enumerate(accuracies, start=1):
@@ -192,6 +199,31 @@ def test_audit_compares_other_seeds_byte_by_byte(a: Clone, b: Clone) -> None:
     holds, page = run_audit(a, b)
     assert "Seed 1: the same bytes.\nSeed 2: **other bytes**.\nL1 does not hold" in page
     assert holds, "by L2"
+
+
+def test_recorded_seeds_are_no_runs_of_the_clone(a: Clone, b: Clone) -> None:
+    """They are in git, and so in each clone: nobody has run them there."""
+    for clone in (a, b):
+        clone.record_seeds(0.78, 0.79, 0.81, 0.82)
+    b.commit()
+    b.other_output("grpo")
+    b.accuracy = 0.5
+    holds, page = run_audit(a, b)
+    assert "Seed 1" not in page
+    assert "| sums | grpo | 80.0 | 50.0 |" in page, "four recorded runs would make it 74.0"
+    assert not holds
+
+
+def test_seeds_that_the_clone_ran_count_beside_the_recorded(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.record_seeds(0.78, 0.79, 0.81)
+    b.commit()
+    b.record_seeds(0.78, 0.80)  # seed 1 is the commit's to the byte, as no run can be
+    _, page = run_audit(a, b)
+    assert "\nSeed 2: **other bytes**.\n" in page
+    assert "Seed 1" not in page
+    assert "Seed 3" not in page
+    assert "| sums | grpo | 79.5 | 80.0 |" in page
 
 
 def test_audit_of_another_recipe_is_refused(a: Clone, b: Clone) -> None:
