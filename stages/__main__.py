@@ -117,9 +117,11 @@ def _add_readers(commands: Any) -> None:
     plan.add_argument("--capacity", action="store_true", help="print docs/capacity.md instead")
     commands.add_parser("check", help="check params.yaml against the stages")
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
-    compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
+    compared = commands.add_parser("compare", help="print what changed since a commit, tracks too")
     compared.add_argument("revision", help="a branch, a tag or a commit")
-    bisect = commands.add_parser("bisect", help="print the first difference between two runs")
+    bisect = commands.add_parser(
+        "bisect", help="print the first difference of two runs, tracks too"
+    )
     for name in ("a", "b"):
         bisect.add_argument(name, help="a commit, or the folder of a clone")
     audit = commands.add_parser("audit", help="compare a run made again with the recorded one")
@@ -344,11 +346,16 @@ def _compare(revision: str) -> int:
 
 
 def _bisect(a: str, b: str) -> int:
-    from stages._audit.bisect import find_first_difference, open_run  # noqa: PLC0415 - as above
+    from stages._audit.bisect import (  # noqa: PLC0415 - as above
+        describe_graphs,
+        find_first_difference,
+        open_run,
+    )
 
     runs = [open_run(Path(), name) for name in (a, b)]
     difference = find_first_difference(*runs)
-    print(difference or f"no difference in the outputs of {len(runs[0].lock)} stages")  # noqa: T201
+    lines = [str(difference or "no difference in the outputs"), *describe_graphs(*runs)]
+    print("\n".join(lines))  # noqa: T201
     return int(difference is not None)
 
 

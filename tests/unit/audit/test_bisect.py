@@ -1,4 +1,4 @@
-"""The first difference between runs whose files are written by hand."""
+"""The first difference between runs whose files are written by hand, and audits of such runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages._audit.audit import audit
-from stages._audit.bisect import find_first_difference, open_run
+from stages._audit.bisect import describe_graphs, find_first_difference, open_run
 from tests.git import git
 
 if TYPE_CHECKING:
@@ -29,14 +29,18 @@ def step(number: int, **parts: str) -> dict[str, Any]:
 
 
 class Clone:
-    """A clone's folder with a run of two stages: `sft`, and `grpo`, which reads it."""
+    """A clone's folder with a run of two stages: `sft`, and `grpo`, which reads it.
+
+    A test may add tracks: `scenarios` of r1, which reads grpo's model, is evaluated, and read by
+    `distilled` of distill; and `zero` of r1-zero, which reads nothing of theirs.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Writes nothing yet: a test changes it first."""
         self.folder = folder
         self.lock: dict[str, Any] = {
             name: {
-                "cmd": f"run {name}",
+                "cmd": f"python -m stages run {name}",
                 "deps": [{"path": path, "md5": path}],
                 "params": {"params.yaml": {name: {"seed": 0}}},
                 "outs": [{"path": f"artifacts/{name}", "md5": f"{name}-bytes"}],
@@ -49,11 +53,32 @@ class Clone:
             for name in ("sft", "grpo")
         }
         self.isa, self.accuracy = "avx2", 0.8
+        self.tracks: dict[str, dict[str, Any]] = {}
+
+    def add_tracks(self) -> None:
+        """Adds what the class says."""
+        evaluated = "evaluate@scenarios-sums", "evaluate --track r1 --model scenarios --task sums"
+        for track, name, command, dep in (
+            ("r1", evaluated[0], evaluated[1], "artifacts/r1/scenarios"),
+            ("r1", "scenarios", "grpo --track r1 --section scenarios", "artifacts/grpo"),
+            ("distill", "distilled", "sft --track distill --section distilled", "artifacts/r1"),
+            ("r1-zero", "zero", "grpo --track r1-zero --section zero", "stages/grpo"),
+        ):
+            self.tracks.setdefault(track, {})[name] = {
+                "cmd": f"python -m stages run {command}",
+                "deps": [{"path": dep, "md5": dep}],
+                "outs": [{"path": f"artifacts/{track}/{name}", "md5": f"{name}-bytes"}],
+            }
+            words = command.split()
+            self.steps["-".join([words[0], *words[2::2]])] = [step(1), step(2)]
 
     def write(self) -> str:
         """Writes the files, and returns the folder's name."""
         (self.folder / "runs").mkdir(parents=True)
         YAML().dump({"stages": self.lock}, self.folder / "dvc.lock")
+        for track, lock in self.tracks.items():
+            (self.folder / "tracks" / track).mkdir(parents=True)
+            YAML().dump({"stages": lock}, self.folder / f"tracks/{track}/dvc.lock")
         params = {"grpo": {"seed": 0}, "report": {"models": dict.fromkeys(MODELS, "folder")}}
         YAML().dump(params, self.folder / "params.yaml")
         for name, rows in self.steps.items():
@@ -147,6 +172,59 @@ def test_shorter_run_and_missing_steps_are_said(a: Clone, b: Clone) -> None:
 def test_output_that_differs_in_no_step(a: Clone, b: Clone) -> None:
     b.other_output("grpo")
     assert "what differs is no step's" in explain(a, b)
+
+
+def test_tracks_come_after_the_core_one_after_the_other(a: Clone) -> None:
+    a.add_tracks()
+    folder = open_run(a.folder, a.write())
+    a.commit()
+    commit = open_run(a.folder, "HEAD")
+    assert list(folder.lock) == [
+        "sft",
+        "grpo",
+        "tracks/r1-zero/dvc.yaml:zero",
+        "tracks/r1/dvc.yaml:scenarios",
+        "tracks/r1/dvc.yaml:evaluate@scenarios-sums",
+        "tracks/distill/dvc.yaml:distilled",
+    ]
+    assert list(commit.lock.items()) == list(folder.lock.items())
+    assert find_first_difference(folder, commit) is None
+    assert list(describe_graphs(folder, commit)) == [
+        "compared: 6 stages of core, r1-zero, r1, distill"
+    ]
+
+
+def test_difference_of_a_track_alone_is_found(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    for track, stage in (("r1", "scenarios"), ("distill", "distilled")):
+        b.tracks[track][stage]["outs"][0]["md5"] = "other"
+    b.steps["grpo-r1-scenarios"][1] |= {"rewards": "o", **weights("X", "Y", "Z")}
+    text = explain(a, b)
+    assert text.startswith("stage tracks/r1/dvc.yaml:scenarios: reads the same, and writes")
+    assert 'runs/grpo-r1-scenarios.steps.jsonl, step 1: rewards, "w" against "o"' in text
+
+
+def test_evaluation_of_a_track_differs_in_a_response(a: Clone, b: Clone) -> None:
+    for clone, text in ((a, "7"), (b, "8")):
+        clone.add_tracks()
+        path = clone.folder / "metrics/results/report/samples/scenarios/sums.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"id": "sums-0", "responses": [text]}))
+    b.tracks["r1"]["evaluate@scenarios-sums"]["outs"][0]["md5"] = "other"
+    found = 'scenarios/sums.jsonl, step 0: responses of sums-0, ["7"] against ["8"]'
+    assert found in explain(a, b)
+
+
+def test_tracks_of_one_run_alone_are_not_compared_and_named(a: Clone, b: Clone) -> None:
+    b.add_tracks()
+    del b.tracks["r1-zero"]
+    runs = [open_run(a.folder, clone.write()) for clone in (a, b)]
+    assert find_first_difference(*runs) is None
+    assert list(describe_graphs(*runs)) == [
+        "compared: 2 stages of core",
+        f"not compared, since only {b.folder} has run it: r1, distill",
+    ]
 
 
 def test_stage_that_one_run_lacks(a: Clone, b: Clone) -> None:
