@@ -124,8 +124,8 @@ def _add_readers(commands: Any) -> None:
     )
     for name in ("a", "b"):
         bisect.add_argument(name, help="a commit, or the folder of a clone")
-    audit = commands.add_parser("audit", help="compare a run made again with the recorded one")
-    audit.add_argument("folder", type=Path, help="the clone in which it was made")
+    audit = commands.add_parser("audit", help="judge a run made again by the recorded one")
+    audit.add_argument("folder", type=Path, help="the clone in which core or tracks ran")
     seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
     seeds.add_argument("seed", type=int, nargs="+")
     seeds.add_argument("--tracks", action="store_true", help="of the tracks; the core stays")

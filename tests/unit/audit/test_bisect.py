@@ -52,7 +52,7 @@ class Clone:
             name: [{"step": 0, "names": NAMES, **weights("s", "t", "u")}, step(1), step(2)]
             for name in ("sft", "grpo")
         }
-        self.isa, self.accuracy = "avx2", 0.8
+        self.isa, self.accuracy, self.has_results = "avx2", 0.8, True
         self.tracks: dict[str, dict[str, Any]] = {}
 
     def add_tracks(self) -> None:
@@ -97,6 +97,15 @@ class Clone:
             self.lock[name]["outs"][0]["md5"] = "other"
         if "sft" in stages:
             self.lock["grpo"]["deps"][0]["md5"] = "other"
+
+    def write_results(self) -> None:
+        """Writes the table of the tracks' models and the manifest that says who made it."""
+        if not self.has_results:
+            return
+        path = self.folder / "metrics/results/evaluate/scenarios.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"sums": {"accuracy": self.accuracy}}))
+        self.steps["report-results-report"] = []
 
     def commit(self) -> None:
         """Makes all that is here the clone's commit."""
@@ -313,5 +322,75 @@ def test_audit_of_another_recipe_is_refused(a: Clone, b: Clone) -> None:
 
 def test_audit_without_recorded_seeds_says_what_is_missing(a: Clone, b: Clone) -> None:
     b.other_output("grpo")
-    with pytest.raises(ValueError, match="L2 needs recorded runs"):
-        run_audit(a, b)
+    b.steps["grpo"][1] |= weights("X", "y", "z")
+    holds, page = run_audit(a, b)
+    assert not holds
+    assert "weights, first embed" in page
+    assert "L2 needs recorded runs with other seeds in metrics/seeds, and there are none" in page
+
+
+def test_clone_in_which_nothing_ran_is_refused(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.write()
+    b.commit()
+    with pytest.raises(ValueError, match="nothing has run there"):
+        audit(a.folder, b.folder)
+
+
+def audit_after(a: Clone, b: Clone, *stages: str) -> tuple[bool, str]:
+    """Returns what the audit finds after these stages, by their runs' names, have run in b."""
+    for clone in (a, b):
+        clone.write_results()
+        clone.write()
+    b.commit()
+    for stage in stages:
+        path = b.folder / f"runs/{stage}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"start": "later"}))
+    return audit(a.folder, b.folder)
+
+
+def test_tracks_that_have_not_run_again_are_not_judged(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    holds, page = audit_after(a, b, "sft", "grpo")
+    assert holds
+    assert "| grpo | grpo-bytes | grpo-bytes | same |" in page
+    assert "scenarios" not in page
+    assert "L1 holds: the outputs of all 2 stages have the same bytes." in page
+    assert "The tracks have not run again there, and are not judged." in page
+
+
+def test_stages_that_have_not_run_again_are_named(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    names = "grpo", "grpo-r1-scenarios", "evaluate-r1-scenarios-sums", "grpo-r1-zero-zero"
+    holds, page = audit_after(a, b, *names)
+    assert holds
+    assert "| sft | sft-bytes | sft-bytes | not run again |" in page
+    found = "ran again, and their outputs have the same bytes; not run again:"
+    assert f"L1 holds: of 2 stages 1 {found} sft.\n" in page
+    last = "tracks/distill/dvc.yaml:distilled.\n"
+    assert f"L1 holds for the tracks: of 4 stages 3 {found} {last}" in page
+
+
+def test_tracks_without_a_table_of_all_have_no_seeds(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+        clone.has_results = False
+    b.tracks["distill"]["distilled"]["outs"][0]["md5"] = "other"
+    holds, page = audit_after(a, b, "sft-distill-distilled")
+    assert not holds
+    assert "The core graph has not run again there, and is not judged." in page
+    assert "L1 does not hold for the tracks. The first difference:\n\nstage tracks/dis" in page
+
+
+def test_other_bytes_of_a_track_are_named(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    b.tracks["r1"]["scenarios"]["outs"][0]["md5"] = "other"
+    holds, page = audit_after(a, b, "grpo", "grpo-r1-scenarios")
+    assert not holds
+    assert "| tracks/r1/dvc.yaml:scenarios | scenarios-by | other | **other** |" in page
+    assert "L1 holds: " in page
+    assert "L1 does not hold for the tracks. The first difference:\n\nstage tracks/r1/" in page
+    assert "L2 needs recorded runs with other seeds in metrics/results/seeds" in page
