@@ -79,16 +79,20 @@ def pr_report(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Run the recipe again from nothing, in a clean clone, and compare; arguments: more seeds."""
+    """Run the recipe again in a clean clone, and compare; arguments: --tracks too, more seeds."""
     set_up(session)
+    graphs = [[], ["--tracks"]] if "--tracks" in session.posargs else [[]]
+    seeds = [argument for argument in session.posargs if argument != "--tracks"]
+    repro = [sys.executable, "-m", "nox", "-s", "repro"]
     with tempfile.TemporaryDirectory(prefix="rederive-audit-") as folder:
         clone = Path(folder, "clone")
         session.run("git", "clone", "--quiet", str(ROOT), str(clone), external=True)
+        remove_seeds(clone)
         with session.chdir(clone):
-            session.run(sys.executable, "-m", "nox", "-s", "repro")
-            if session.posargs:
-                python = str(clone / VENV.name / "bin" / "python")
-                session.run(python, "-m", "stages", "seeds", *session.posargs, external=True)
+            session.run(*repro, *(["--", "-P"] if len(graphs) > 1 else []))
+            python = str(clone / VENV.name / "bin" / "python")
+            for graph in graphs if seeds else []:
+                session.run(python, "-m", "stages", "seeds", *seeds, *graph, external=True)
         run(session, "python", "-m", "stages", "audit", str(clone))
 
 
@@ -182,6 +186,12 @@ def lock(session: nox.Session) -> None:
         on_gpu = ["--constraint", constraints.name, "--python-platform", "x86_64-manylinux_2_28"]
         for target in GPU_LOCKS:
             resolve(session, target, *on_gpu)
+
+
+def remove_seeds(clone: Path) -> None:
+    """Remove the recorded runs with other seeds: what is there later has run in the clone."""
+    for folder in ("metrics/seeds", "metrics/results/seeds"):
+        shutil.rmtree(clone / folder, ignore_errors=True)
 
 
 def resolve(session: nox.Session, target: Path, *arguments: str) -> None:

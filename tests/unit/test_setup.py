@@ -159,3 +159,12 @@ def test_machine_that_cannot_hold_the_environment_is_told_why(
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
         assert "8 GB of disk are needed" in str(noxfile.find_problem())
         assert "1.0 are free" in str(noxfile.find_problem())
+
+
+def test_clone_of_an_audit_has_no_recorded_seeds(tmp_path: Path) -> None:
+    for name in ("metrics/seeds/1.json", "metrics/results/seeds/1/sft.jsonl", "metrics/sft.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    noxfile.remove_seeds(tmp_path)
+    assert sorted(tmp_path.rglob("*.json*")) == [tmp_path / "metrics/sft.json"]
+    noxfile.remove_seeds(tmp_path)  # of a repository that has recorded none
