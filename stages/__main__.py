@@ -33,109 +33,141 @@ from stages._contract.run import PARAMS, run_stage
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Action = Callable[[argparse.Namespace, dict[str, str]], int]
+
+# They say what is wrong themselves, or with R1_TRACEBACK leave it to Python.
+_OUTSPOKEN = ("run", "exec", "controller")
+
 
 def main(arguments: list[str]) -> int:
     """Runs the command and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m stages", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, purpose in (
-        ("run", "run one stage where R1_SITE says; unset: here"),
-        ("exec", "run one stage in this process, whatever R1_SITE is"),
-        ("render", "print the script that runs one stage, or controller, at the site R1_SITE"),
-        ("preflight", "check that one stage can run on this node"),
-        ("serve", "serve a stage's model by vLLM, for a stage that samples from a server"),
-    ):
-        more = ["controller"] if name == "render" else []
-        _add_cell(commands.add_parser(name, help=purpose), more)
-    execute = commands.choices["exec"]
+    _add_runners(commands)
+    _add_readers(commands)
+    options = parser.parse_args(arguments)
+    do: Action = options.do
+    try:
+        cell = _cell_of(options) if hasattr(options, "section") else {}
+        if options.command not in _OUTSPOKEN:
+            return do(options, cell)
+    except ValueError as error:
+        print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
+        return 1
+    return do(options, cell)
+
+
+def _add(commands: Any, name: str, purpose: str, do: Action, **more: Any) -> Any:
+    """Returns the parser of a command, which does that with the options and the stage's cell."""
+    parser = commands.add_parser(name, help=purpose, **more)
+    parser.set_defaults(do=do)
+    return parser
+
+
+def _add_runners(commands: Any) -> None:
+    """Adds the commands that run stages, and those that their jobs need."""
+    run = "run one stage where R1_SITE says; unset: here"
+    _add_cell(_add(commands, "run", run, lambda options, cell: _run(options.stage, cell)), [])
+    purpose = "run one stage in this process, whatever R1_SITE is"
+    execute = _add(
+        commands,
+        "exec",
+        purpose,
+        lambda options, cell: run_stage(options.stage, cell, options.part),
+    )
+    _add_cell(execute, [])
     execute.add_argument("--part", type=_part, help="e.g. 2/8: do this share and publish nothing")
-    preflight = commands.choices["preflight"]
+    purpose = "print the script that runs one stage, or controller, at the site R1_SITE"
+    render = _add(commands, "render", purpose, lambda options, cell: _render(options.stage, cell))
+    _add_cell(render, ["controller"])
+    preflight = _add(commands, "preflight", "check that one stage can run on this node", _preflight)
+    _add_cell(preflight, [])
     preflight.add_argument("--gpus", type=int, default=0, help="how many must be here")
     preflight.add_argument("--gpu-type", help="that they must be of")
     preflight.add_argument("--scratch-bytes", type=int, default=0, help="that must be free")
     preflight.add_argument(
         "--collective-timeout", type=float, default=0, help="seconds for an all-reduce; 0: none"
     )
-    # What follows it is all DVC's, options too.
-    controller = commands.add_parser(
+    purpose = "serve a stage's model by vLLM, for a stage that samples from a server"
+    serve = _add(
+        commands,
+        "serve",
+        purpose,
+        lambda options, cell: _serve(options.stage, cell, options.endpoint),
+    )
+    _add_cell(serve, [])
+    serve.add_argument("--endpoint", type=Path, required=True, help="the file for its address")
+    controller = _add(
+        commands,
         "controller",
-        help="run dvc repro as a job of the site R1_SITE",
-        prefix_chars="\0",
+        "run dvc repro as a job of the site R1_SITE",
+        lambda options, _: _control(options.dvc),
+        prefix_chars="\0",  # what follows it is all DVC's, options too
         add_help=False,
     )
     controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
-    serve = commands.choices["serve"]
-    serve.add_argument("--endpoint", type=Path, required=True, help="the file for its address")
-    _add_readers(commands)
-    options = parser.parse_args(arguments)
-    if options.command == "run":
-        return _run(options.stage, _cell_of(options))
-    if options.command == "exec":
-        return run_stage(options.stage, _cell_of(options), options.part)
-    if options.command == "controller":
-        return _control(options.dvc)
-    actions: dict[str, Callable[[], int]] = {
-        "render": lambda: _render(options.stage, _cell_of(options)),
-        "preflight": lambda: _preflight(options),
-        "serve": lambda: _serve(options.stage, _cell_of(options), options.endpoint),
-        "use": lambda: _use(options.recipe),
-        "plan": lambda: _plan(options.recipe, is_capacity=options.capacity),
-        "check": _check,
-        "verify": _verify,
-        "compare": lambda: _compare(options.revision),
-        "bisect": lambda: _bisect(options.a, options.b),
-        "audit": lambda: _audit(options.folder),
-        "seeds": lambda: _seeds(options.seed, is_tracks=options.tracks),
-        "claims": lambda: _claims(write=options.write),
-        "provenance": lambda: _provenance(options.out, options.key),
-        "track": lambda: _track(options.stage, _cell_of(options)),
-        "reference": lambda: _reference(write=options.write),
-        "publish": lambda: _publish(options),
-        "page": lambda: _page(options.out, options.since),
-    }
-    try:
-        return actions[options.command]()
-    except ValueError as error:
-        print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
-        return 1
 
 
 def _add_readers(commands: Any) -> None:
     """Adds the commands that are about recipes and results, and run no stage here."""
-    use = commands.add_parser("use", help="switch params.yaml to a recipe; no name: list them")
+    purpose = "switch params.yaml to a recipe; no name: list them"
+    use = _add(commands, "use", purpose, lambda options, _: _use(options.recipe))
     use.add_argument("recipe", nargs="?", help="a file of recipes/, without .yaml")
-    plan = commands.add_parser("plan", help="estimate memory and time of a recipe; runs nothing")
+    purpose = "estimate memory and time of a recipe; runs nothing"
+    plan = _add(
+        commands,
+        "plan",
+        purpose,
+        lambda options, _: _plan(options.recipe, is_capacity=options.capacity),
+    )
     plan.add_argument("recipe", nargs="?", help="a file of recipes/; not given: params.yaml")
     plan.add_argument("--capacity", action="store_true", help="print docs/capacity.md instead")
-    commands.add_parser("check", help="check params.yaml against the stages")
-    commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
-    compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
+    _add(commands, "check", "check params.yaml against the stages", lambda *_: _check())
+    purpose = "check lock, scores, metrics and README; runs no model"
+    _add(commands, "verify", purpose, lambda *_: _verify())
+    purpose = "print what changed since a commit, as Markdown"
+    compared = _add(commands, "compare", purpose, lambda options, _: _compare(options.revision))
     compared.add_argument("revision", help="a branch, a tag or a commit")
-    bisect = commands.add_parser("bisect", help="print the first difference between two runs")
+    purpose = "print the first difference between two runs"
+    bisect = _add(commands, "bisect", purpose, lambda options, _: _bisect(options.a, options.b))
     for name in ("a", "b"):
         bisect.add_argument(name, help="a commit, or the folder of a clone")
-    audit = commands.add_parser("audit", help="compare a run made again with the recorded one")
+    purpose = "compare a run made again with the recorded one"
+    audit = _add(commands, "audit", purpose, lambda options, _: _audit(options.folder))
     audit.add_argument("folder", type=Path, help="the clone in which it was made")
-    seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
+    purpose = "run the recipe with other seeds; record the scores"
+    seeds = _add(
+        commands,
+        "seeds",
+        purpose,
+        lambda options, _: _seeds(options.seed, is_tracks=options.tracks),
+    )
     seeds.add_argument("seed", type=int, nargs="+")
     seeds.add_argument("--tracks", action="store_true", help="of the tracks; the core stays")
-    claims = commands.add_parser("claims", help="print every number of the pages with its source")
+    _add_exports(commands)
+
+
+def _add_exports(commands: Any) -> None:
+    """Adds the commands that print or write what is recorded, for people and for other tools."""
+    purpose = "print every number of the pages with its source"
+    claims = _add(commands, "claims", purpose, lambda options, _: _claims(write=options.write))
     claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
-    provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
+    purpose = "export attestations, SBOMs, cards, crate"
+    provenance = _add(
+        commands, "provenance", purpose, lambda options, _: _provenance(options.out, options.key)
+    )
     provenance.add_argument("out", type=Path, help="the folder to write")
     provenance.add_argument("--key", type=Path, help="a private key in PEM, to sign with")
-    track = commands.add_parser("track", help="print a run's curves beside those of recorded runs")
+    purpose = "print a run's curves beside those of recorded runs"
+    track = _add(commands, "track", purpose, lambda options, cell: _track(options.stage, cell))
     _add_cell(track, [], is_optional=True)
-    reference = commands.add_parser("reference", help="compare the curves of recorded runs")
+    purpose = "compare the curves of recorded runs"
+    reference = _add(
+        commands, "reference", purpose, lambda options, _: _reference(write=options.write)
+    )
     reference.add_argument("--write", action="store_true", help="make them from the logs")
-    _add_publish(commands)
-    page = commands.add_parser("page", help="write the report as one HTML page; runs no model")
-    page.add_argument("--out", type=Path, default=Path("report.html"), help="the file to write")
-    page.add_argument("--since", default="HEAD", help="a commit: show what has run again since")
-
-
-def _add_publish(commands: Any) -> None:
-    publish = commands.add_parser("publish", help="send recorded artifacts to the hub or a remote")
+    purpose = "send recorded artifacts to the hub or a remote"
+    publish = _add(commands, "publish", purpose, lambda options, _: _publish(options))
     publish.add_argument("artifact", nargs="*", help="below artifacts/: sft, filter, r1/scenarios")
     publish.add_argument("--to", choices=["hub", "remote"], required=True)
     publish.add_argument("--repo", metavar="ORG/NAME", help="hub: ORG/NAME-sft, ORG/NAME-filter, …")
@@ -146,6 +178,10 @@ def _add_publish(commands: Any) -> None:
     publish.add_argument(
         "--push", action="store_true", help="do it; without, only say what it does"
     )
+    purpose = "write the report as one HTML page; runs no model"
+    page = _add(commands, "page", purpose, lambda options, _: _page(options.out, options.since))
+    page.add_argument("--out", type=Path, default=Path("report.html"), help="the file to write")
+    page.add_argument("--since", default="HEAD", help="a commit: show what has run again since")
 
 
 def _add_cell(
@@ -210,7 +246,7 @@ def _render(stage: str, cell: dict[str, str]) -> int:
     return 0
 
 
-def _preflight(options: argparse.Namespace) -> int:
+def _preflight(options: argparse.Namespace, cell: dict[str, str]) -> int:
     from stages._launch.preflight import Demands, check_node  # noqa: PLC0415 - as above
 
     demands = Demands(
@@ -219,7 +255,7 @@ def _preflight(options: argparse.Namespace) -> int:
         min_scratch_bytes=options.scratch_bytes,
         collective_timeout_s=options.collective_timeout,
     )
-    check_node(options.stage, _cell_of(options), demands)
+    check_node(options.stage, cell, demands)
     return 0
 
 
