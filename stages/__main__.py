@@ -152,7 +152,7 @@ def _add_exports(commands: Any) -> None:
     purpose = "print every number of the pages with its source"
     claims = _add(commands, "claims", purpose, lambda options, _: _claims(write=options.write))
     claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
-    purpose = "export attestations, SBOMs, cards, crate"
+    purpose = "export attestations, SBOMs, Croissant, crate"
     provenance = _add(
         commands, "provenance", purpose, lambda options, _: _provenance(options.out, options.key)
     )

@@ -9,7 +9,6 @@ from securesystemslib.signer import CryptoSigner
 
 from stages._audit.bisect import open_run
 from stages._audit.provenance.attestation import make_statement, write_statement
-from stages._audit.provenance.cards import MODELS, make_card
 from stages._audit.provenance.crate import write_crate
 from stages._audit.provenance.croissant import DATASETS, make_croissant
 from stages._audit.provenance.sbom import write_sbom
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def export(root: Path, out: Path, key: Path | None = None) -> None:
-    """Writes attestations, bills of materials, data set and model descriptions, and the crate.
+    """Writes attestations, bills of materials, descriptions of data sets, and the crate.
+
+    Cards and licences are stages/_publish's, which finds out what everything was made from.
 
     Args:
         root: the repository, with the artifacts of the recorded run.
@@ -34,7 +35,7 @@ def export(root: Path, out: Path, key: Path | None = None) -> None:
     run = open_run(root, str(root))
     signer = read_signer(key) if key else None
     with publish(out) as folder:
-        for name in ("attestations", "sbom", "croissant", "models"):
+        for name in ("attestations", "sbom", "croissant"):
             (folder / name).mkdir()
         for stage in run.lock:
             ending = "dsse.json" if signer else "json"
@@ -47,8 +48,6 @@ def export(root: Path, out: Path, key: Path | None = None) -> None:
             described = make_croissant(root / "artifacts" / name, name, name, date)
             text = json.dumps(described, indent=1, default=str)
             (folder / "croissant" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        for name in MODELS:
-            make_card(root, run, name).save(folder / "models" / f"{name}.md")
         write_crate(root, run, folder)
 
 
