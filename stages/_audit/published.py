@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages._contract.places import name_of
+from stages._live.reference import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,10 +52,8 @@ def is_made(path: str, made: Iterable[str]) -> bool:
 
 
 def flatten(prefix: str, value: Any) -> dict[str, Any]:
-    """Returns the leaves of nested mappings by dotted name, below `prefix` if that is not ""."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, entry in value.items():
-        found |= flatten(f"{prefix}.{key}" if prefix else key, entry)
-    return found
+    """Returns the leaves of nested mappings by dotted name, below `prefix` if that is not "".
+
+    An empty mapping has none.
+    """
+    return {name: leaf for name, leaf in leaves(prefix, value).items() if leaf != {}}

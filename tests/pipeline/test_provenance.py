@@ -74,16 +74,6 @@ def test_data_sets_are_read_row_by_row(recipe: Path, validated: dict[str, Any]) 
     assert found["filter"]["rows"]["train"] == read(recipe, "metrics/filter.json")["num_kept"]
 
 
-def test_model_cards_have_the_results(recipe: Path, validated: dict[str, Any]) -> None:
-    expected = {
-        model: {
-            "arithmetic": read(recipe, f"metrics/evaluate/{model}.json")["arithmetic"]["accuracy"]
-        }
-        for model in ("base", "sft", "grpo")
-    }
-    assert validated["cards"] == expected
-
-
 def test_crate_is_a_workflow_run_crate(validated: dict[str, Any]) -> None:
     assert validated["crate"] == []
     # Recommended, and not there: the workflow and its authors have no address of their own yet, and

@@ -309,6 +309,38 @@ def test_machine_without_apptainer_is_one_line(demo: Path) -> None:
     assert f"there is no {demo}/apptainer here: install Apptainer" in done.stderr
 
 
+def test_apptainer_that_cannot_be_run_is_one_line(demo: Path) -> None:
+    (demo / "apptainer").write_text("#!/bin/sh\n", encoding="utf-8")
+    (demo / "apptainer").chmod(0o644)
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"rederive: demo: {demo}/apptainer cannot be run (Permission denied): change apptainer in "
+        "the site's file to the command that runs images here\n"
+    )
+
+
+def test_scratch_that_cannot_be_made_is_one_line(demo: Path) -> None:
+    (demo / "scratch").write_text("a file", encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"rederive: demo: there can be no folder {demo}/scratch (File exists): change scratch in "
+        "the site's file to one that you may write to\n"
+    )
+
+
+def test_image_that_cannot_be_read_is_one_line(demo: Path) -> None:
+    (demo / "images/cpu.sif").unlink()
+    (demo / "images/cpu.sif").symlink_to("/proc/self/mem")  # root, too, cannot read its beginning
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"rederive: demo: the image {demo}/images/cpu.sif cannot be read (Input/output error): "
+        "mend that, or change images in the site's file\n"
+    )
+
+
 def test_preflight_says_on_which_check_it_ends(demo: Path) -> None:
     assert call(demo, "preflight", "demo").returncode == 0
     done = call(demo, "preflight", "demo", "--scratch-bytes", str(2**60))

@@ -17,6 +17,7 @@ from stages._page.funnel import count_problems, count_traces, read_funnels
 from stages._page.graph import CORE, Graph
 from stages._page.results import read_tables
 from stages._page.units import show_bytes, show_duration
+from stages.report.stage import write_csv
 from tests.filtered import RIGHT, write_filtered
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -80,6 +81,28 @@ def test_log_of_an_output_stands_in_where_no_report_has_it(
     assert find_logs(duplicate, recorded, tables)["sft"] == duplicate / "metrics/report/sft.csv"
     (duplicate / "metrics/report/sft.csv").unlink()
     assert find_logs(duplicate, recorded, tables)["sft"] == log
+
+
+@pytest.mark.parametrize("name", ["artifacts/sft/log.jsonl", "metrics/report/sft.csv"])
+def test_step_without_a_figure_is_a_gap_in_its_curve(
+    duplicate: Path, recorded: Graph, name: str
+) -> None:
+    """TRL has no mean of a reward where no completion of a step had a verdict."""
+    rows = [{"step": step, "loss": loss} for step, loss in ((1, None), (2, 3.0), (3, None), (4, 5))]
+    (duplicate / "metrics/report/sft.csv").unlink()
+    (duplicate / name).parent.mkdir(parents=True, exist_ok=True)
+    (write_jsonl if name.endswith("jsonl") else write_csv)(duplicate / name, rows)
+    for seed, loss in ((1, 4.0), (2, None)):
+        folder = duplicate / f"metrics/seeds/{seed}"
+        folder.mkdir(exist_ok=True)
+        write_jsonl(folder / "sft.jsonl", [{"step": 2, "loss": loss}])
+    sft = read_curves(duplicate, recorded, read_tables(duplicate))[0][0]
+    assert (sft.source, sft.columns) == (name, ["step", "loss"])
+    assert sft.rows == [["1", "–"], ["2", "3"], ["3", "–"], ["4", "5"]]
+    (chart,) = sft.charts
+    (line,) = chart.lines
+    assert [label for _, _, label in line.dots] == ["loss, step 2: 3", "loss, step 4: 5"]
+    assert line.band.count("L") == 1  # one step, from 3 to 4
 
 
 def test_funnel_of_problems_accounts_for_all() -> None:
