@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages._contract.artifacts import write_jsonl
-from tests.pipeline.repository import change
+from tests.repository import change
 
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv-provenance/bin/python"
