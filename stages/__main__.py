@@ -8,8 +8,8 @@ a server.
 `check` reads params.yaml, `verify` checks what is published, `compare` reviews a change, `bisect`
 says where two runs part, `audit` judges a run made again, `seeds` records runs with other seeds,
 `provenance` writes down for others' tools what was made from what, `claims` prints every number of
-the pages with its source. `track` says whether a run is like the recorded ones, whose curves
-`reference` makes. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
+the pages, with its source or as given. `track` says whether a run is like the recorded ones, whose
+curves `reference` makes. `use` switches params.yaml to a recipe, `plan` estimates what one needs.
 `publish` sends recorded data sets and checkpoints to the hub or to a DVC remote.
 `page` writes all that is recorded as one HTML page.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages._contract import params
-from stages._contract.places import KEYS, TRACKS
+from stages._contract.places import KEYS, TRACKS, params_of
 from stages._contract.run import PARAMS, run_stage
 
 if TYPE_CHECKING:
@@ -38,6 +38,51 @@ def main(arguments: list[str]) -> int:
     """Runs the command and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m stages", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_runners(commands)
+    _add_readers(commands)
+    options = parser.parse_args(arguments)
+    try:
+        cell = _cell_of(options) if hasattr(options, "section") else {}
+    except ValueError as error:
+        return _fail(error)
+    if options.command == "run":
+        return _run(options.stage, cell)
+    if options.command == "exec":
+        return run_stage(options.stage, cell, options.part)
+    if options.command == "controller":
+        return _control(options.dvc)
+    actions: dict[str, Callable[[], int]] = {
+        "render": lambda: _render(options.stage, cell),
+        "preflight": lambda: _preflight(options, cell),
+        "serve": lambda: _serve(options.stage, cell, options.endpoint),
+        "use": lambda: _use(options.recipe),
+        "plan": lambda: _plan(options.recipe, is_capacity=options.capacity),
+        "check": _check,
+        "verify": _verify,
+        "compare": lambda: _compare(options.revision),
+        "bisect": lambda: _bisect(options.a, options.b),
+        "audit": lambda: _audit(options.folder),
+        "seeds": lambda: _seeds(options.seed, is_tracks=options.tracks),
+        "claims": lambda: _claims(write=options.write),
+        "provenance": lambda: _provenance(options.out, options.key),
+        "track": lambda: _track(options.stage, cell),
+        "reference": lambda: _reference(write=options.write),
+        "publish": lambda: _publish(options),
+        "page": lambda: _page(options.out, options.since),
+    }
+    try:
+        return actions[options.command]()
+    except ValueError as error:
+        return _fail(error)
+
+
+def _fail(error: ValueError) -> int:
+    print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
+    return 1
+
+
+def _add_runners(commands: Any) -> None:
+    """Adds the commands that run stages, or are parts of such a run."""
     for name, purpose in (
         ("run", "run one stage where R1_SITE says; unset: here"),
         ("exec", "run one stage in this process, whatever R1_SITE is"),
@@ -66,38 +111,6 @@ def main(arguments: list[str]) -> int:
     controller.add_argument("dvc", nargs="*", help="arguments of dvc repro")
     serve = commands.choices["serve"]
     serve.add_argument("--endpoint", type=Path, required=True, help="the file for its address")
-    _add_readers(commands)
-    options = parser.parse_args(arguments)
-    if options.command == "run":
-        return _run(options.stage, _cell_of(options))
-    if options.command == "exec":
-        return run_stage(options.stage, _cell_of(options), options.part)
-    if options.command == "controller":
-        return _control(options.dvc)
-    actions: dict[str, Callable[[], int]] = {
-        "render": lambda: _render(options.stage, _cell_of(options)),
-        "preflight": lambda: _preflight(options),
-        "serve": lambda: _serve(options.stage, _cell_of(options), options.endpoint),
-        "use": lambda: _use(options.recipe),
-        "plan": lambda: _plan(options.recipe, is_capacity=options.capacity),
-        "check": _check,
-        "verify": _verify,
-        "compare": lambda: _compare(options.revision),
-        "bisect": lambda: _bisect(options.a, options.b),
-        "audit": lambda: _audit(options.folder),
-        "seeds": lambda: _seeds(options.seed, is_tracks=options.tracks),
-        "claims": lambda: _claims(write=options.write),
-        "provenance": lambda: _provenance(options.out, options.key),
-        "track": lambda: _track(options.stage, _cell_of(options)),
-        "reference": lambda: _reference(write=options.write),
-        "publish": lambda: _publish(options),
-        "page": lambda: _page(options.out, options.since),
-    }
-    try:
-        return actions[options.command]()
-    except ValueError as error:
-        print(f"rederive: {error}", file=sys.stderr)  # noqa: T201 - this is the message
-        return 1
 
 
 def _add_readers(commands: Any) -> None:
@@ -109,17 +122,19 @@ def _add_readers(commands: Any) -> None:
     plan.add_argument("--capacity", action="store_true", help="print docs/capacity.md instead")
     commands.add_parser("check", help="check params.yaml against the stages")
     commands.add_parser("verify", help="check lock, scores, metrics and README; runs no model")
-    compared = commands.add_parser("compare", help="print what changed since a commit, as Markdown")
+    compared = commands.add_parser("compare", help="print what changed since a commit, tracks too")
     compared.add_argument("revision", help="a branch, a tag or a commit")
-    bisect = commands.add_parser("bisect", help="print the first difference between two runs")
+    bisect = commands.add_parser(
+        "bisect", help="print the first difference of two runs, tracks too"
+    )
     for name in ("a", "b"):
         bisect.add_argument(name, help="a commit, or the folder of a clone")
-    audit = commands.add_parser("audit", help="compare a run made again with the recorded one")
-    audit.add_argument("folder", type=Path, help="the clone in which it was made")
+    audit = commands.add_parser("audit", help="judge a run made again by the recorded one")
+    audit.add_argument("folder", type=Path, help="the clone in which core or tracks ran")
     seeds = commands.add_parser("seeds", help="run the recipe with other seeds; record the scores")
     seeds.add_argument("seed", type=int, nargs="+")
     seeds.add_argument("--tracks", action="store_true", help="of the tracks; the core stays")
-    claims = commands.add_parser("claims", help="print every number of the pages with its source")
+    claims = commands.add_parser("claims", help="print every number of the pages and its source")
     claims.add_argument("--write", action="store_true", help="first bring the pages up to date")
     provenance = commands.add_parser("provenance", help="export attestations, SBOMs, cards, crate")
     provenance.add_argument("out", type=Path, help="the folder to write")
@@ -160,7 +175,53 @@ def _add_cell(
 
 
 def _cell_of(options: argparse.Namespace) -> dict[str, str]:
-    return {key: getattr(options, key) for key in KEYS if getattr(options, key)}
+    """Returns the cell that the options name.
+
+    Raises:
+        ValueError: they do not belong to the stage, or not together; what would run has another's
+            parameters, or writes another's files.
+    """
+    stage: str = options.stage
+    cell = {key: getattr(options, key) for key in KEYS if getattr(options, key)}
+    if cell and stage not in params.stage_names():  # none, or the controller
+        raise ValueError(f"--{next(iter(cell))} says which run of a stage is meant: name a stage")
+    for key in ("model", "task"):
+        if key in cell and stage != "evaluate":
+            raise ValueError(f"{stage}: --{key} is an option of evaluate alone: leave it out")
+    if "section" in cell and "track" not in cell:
+        raise ValueError(
+            f"{stage}: --section {cell['section']} needs --track, whose section it is: "
+            f"{_find_track(stage, cell['section'])}"
+        )
+    if "track" in cell and "section" not in cell:
+        _check_core_s(stage, cell)
+    return cell
+
+
+def _find_track(stage: str, section: str) -> str:
+    """Returns what to do to name the section's track."""
+    paths = sorted(TRACKS.glob("*/params.yaml"))
+    found = [
+        path.parent.name for path in paths if section in params.read_sections(path).get(stage, {})
+    ]
+    if found:
+        return " or ".join(f"--track {name}" for name in found)
+    return f"none of {', '.join(path.parent.name for path in paths)} has such a section of {stage}"
+
+
+def _check_core_s(stage: str, cell: dict[str, str]) -> None:
+    """Refuses a track's cell with the core's parameters, but of an evaluation that has no others.
+
+    A model is evaluated into a folder of its own; any other stage's is named by its section.
+    """
+    path = params_of(cell)
+    sections = list(params.read_sections(path).get(stage, {}))
+    if stage == "evaluate" and not sections:
+        return
+    remedy = " or ".join(f"--section {name}" for name in sections) or (
+        f"{path} has none of {stage}; add one, {{}} if nothing differs"
+    )
+    raise ValueError(f"{stage}: --track {cell['track']} needs --section: {remedy}")
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -210,7 +271,7 @@ def _render(stage: str, cell: dict[str, str]) -> int:
     return 0
 
 
-def _preflight(options: argparse.Namespace) -> int:
+def _preflight(options: argparse.Namespace, cell: dict[str, str]) -> int:
     from stages._launch.preflight import Demands, check_node  # noqa: PLC0415 - as above
 
     demands = Demands(
@@ -219,7 +280,7 @@ def _preflight(options: argparse.Namespace) -> int:
         min_scratch_bytes=options.scratch_bytes,
         collective_timeout_s=options.collective_timeout,
     )
-    check_node(options.stage, _cell_of(options), demands)
+    check_node(options.stage, cell, demands)
     return 0
 
 
@@ -290,11 +351,16 @@ def _compare(revision: str) -> int:
 
 
 def _bisect(a: str, b: str) -> int:
-    from stages._audit.bisect import find_first_difference, open_run  # noqa: PLC0415 - as above
+    from stages._audit.bisect import (  # noqa: PLC0415 - as above
+        describe_graphs,
+        find_first_difference,
+        open_run,
+    )
 
     runs = [open_run(Path(), name) for name in (a, b)]
     difference = find_first_difference(*runs)
-    print(difference or f"no difference in the outputs of {len(runs[0].lock)} stages")  # noqa: T201
+    lines = [str(difference or "no difference in the outputs"), *describe_graphs(*runs)]
+    print("\n".join(lines))  # noqa: T201
     return int(difference is not None)
 
 

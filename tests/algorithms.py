@@ -16,7 +16,7 @@ _PAGE = Path(__file__).parents[1] / "stages" / "grpo" / "README.md"
 
 def read_algorithms(page: str) -> dict[str, dict[str, Any]]:
     """Returns the keys by the algorithm's name."""
-    section = page.partition("\n## Algorithms\n")[2].partition("\n## ")[0]
+    section = page.partition("\n### Algorithms\n")[2].partition("\n### ")[0]
     rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
     yaml = YAML(typ="safe", pure=True)
     return {name.strip("| `"): yaml.load(keys.strip("`")) for name, keys, _ in rows}

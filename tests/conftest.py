@@ -53,9 +53,12 @@ def find_sandbox_problem() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Returns a repository with the recipe, run once for all tests: each leaves it as it was."""
-    from tests.pipeline.recipe import make_recipe  # noqa: PLC0415 - imports torch
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Returns a repository with the recipe, run once for all tests: each leaves it as it was.
+
+    A tiny model takes minutes for it.
+    """
+    from tests.recipe import make_recipe  # noqa: PLC0415 - imports torch
 
     repo = tmp_path_factory.mktemp("recipe")
     make_recipe(repo)
@@ -76,6 +79,12 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "--allow-empty", "-m", "as it is")
     return repo
+
+
+@pytest.fixture
+def duplicate(original: Path, tmp_path: Path) -> Path:
+    """Returns a copy of the clone that a test may change and damage."""
+    return Path(shutil.copytree(original, tmp_path / "duplicate"))
 
 
 @pytest.fixture(scope="session")

@@ -94,10 +94,15 @@ def _keys(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 def list_metrics() -> str:
-    """Returns a table of each metric's name and recorded value, per file of metrics/."""
+    """Returns a table of each metric's name and recorded value, per file of metrics/.
+
+    Those of the core come first, then the tracks'; not the runs with other seeds.
+    """
     lines: list[str] = []
     folder = ROOT / "metrics"
-    for path in [*sorted(folder.glob("*.json")), *sorted(folder.glob("evaluate/*.json"))]:
+    tracks = [folder / path.parent.name for path in sorted(ROOT.glob("tracks/*/dvc.yaml"))]
+    graphs = [part for graph in (folder, *tracks) for part in (graph, graph / "evaluate")]
+    for path in [path for graph in graphs for path in sorted(graph.glob("*.json"))]:
         lines += [f"\n## metrics/{path.relative_to(folder)}\n", "| metric | value |", "|---|---:|"]
         for name, value in _leaves(json.loads(path.read_text("utf-8"))):
             lines.append(

@@ -1,34 +1,32 @@
 """Where two runs part: the first stage with another output, and in it the first step and part.
 
-A run is a commit, or the folder of a clone; what is read is in git, so that neither artifacts nor a
-model are needed.
+A run is a commit, or the folder of a clone, with the core graph and the tracks that have run there;
+what is read is in git, so that neither artifacts nor a model are needed.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from graphlib import TopologicalSorter
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from ruamel.yaml import YAML
+from typing import TYPE_CHECKING
 
 from stages._audit.git import read_at, read_commit
-from stages._audit.published import flatten, is_made, name_run
+from stages._audit.locks import LOCK, Entry, list_graphs, read_locks, track_of
+from stages._audit.published import flatten, name_command, split_command
+from stages._audit.seeds import ALL_TRACKS, CORE
 from stages._contract.manifest import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-Entry = dict[str, Any]
 # In the order in which a step makes them: what comes first is the cause.
 _PARTS = ("traces", "batch", "rollouts", "rewards", "advantages", "weights")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run's entries in its lock, by stage in the order of the graph, and a way to its files."""
+    """A run's entries in its locks, as `read_locks` returns them, and a way to its files."""
 
     name: str
     lock: Mapping[str, Entry]
@@ -40,8 +38,17 @@ class Run:
 
     def read_manifest(self, stage: str) -> Entry:
         """Returns the stage's manifest, or {} if the run has none."""
-        text = self.read(f"runs/{name_run(stage)}.json")
+        text = self.read(f"runs/{self.name_of(stage)}.json")
         return json.loads(text) if text else {}
+
+    def name_of(self, stage: str) -> str:
+        """Returns the stem of the stage's files in runs/, by its address."""
+        return name_command(self.lock[stage]["cmd"])
+
+    def keep(self, stages: Collection[str]) -> Run:
+        """Returns the run with some of its stages alone."""
+        lock = {stage: entry for stage, entry in self.lock.items() if stage in stages}
+        return replace(self, lock=lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +74,20 @@ def open_run(root: Path, name: str) -> Run:
         ValueError: there is no such folder or commit, or it has no dvc.lock.
     """
     folder = Path(name)
-    if (folder / "dvc.lock").is_file():
-        return Run(name, _read_lock(folder / "dvc.lock"), lambda path: _read(folder / path))
+    if (folder / LOCK).is_file():
+        return Run(name, read_locks(folder), lambda path: _read(folder / path))
     commit = read_commit(root, name)
-    text = read_at(root, commit, "dvc.lock")
-    if text is None:
-        raise ValueError(f"{name} has no dvc.lock: it records no run; name another commit")
-    return Run(name, _read_lock(text), lambda path: read_at(root, commit, path))
+    if read_at(root, commit, LOCK) is None:
+        raise ValueError(f"{name} has no {LOCK}: it records no run; name another commit")
+    return Run(name, read_locks(root, commit), lambda path: read_at(root, commit, path))
 
 
 def find_first_difference(a: Run, b: Run) -> Difference | None:
-    """Returns where b's outputs first differ from a's in the order of the graph, or None."""
-    for stage in [*a.lock, *(stage for stage in b.lock if stage not in a.lock)]:
+    """Returns where b's outputs first differ from a's in the order of the graphs, or None.
+
+    Graphs of which one of them has run nothing are not compared.
+    """
+    for stage in list_compared(a, b):
         old, new = a.lock.get(stage), b.lock.get(stage)
         if old is None or new is None:
             return Difference(stage, [], f"only {(a if old else b).name} has this stage", [])
@@ -87,6 +96,24 @@ def find_first_difference(a: Run, b: Run) -> Difference | None:
             place = find_place(a, b, stage)
             return Difference(stage, inputs, place, _compare_settings(a, b, stage))
     return None
+
+
+def list_compared(a: Run, b: Run) -> list[str]:
+    """Returns the stages of the graphs that both have run, those that one of them lacks, too."""
+    both = {track_of(stage) for stage in a.lock} & {track_of(stage) for stage in b.lock}
+    stages = [*a.lock, *(stage for stage in b.lock if stage not in a.lock)]
+    return [stage for stage in stages if track_of(stage) in both]
+
+
+def describe_graphs(a: Run, b: Run) -> Iterator[str]:
+    """Yields lines that say which graphs were compared and which were not."""
+    stages = list_compared(a, b)
+    graphs = list_graphs(stages)
+    yield f"compared: {len(stages)} stages of {', '.join(graphs)}"
+    for run in (a, b):
+        others = [graph for graph in list_graphs(run.lock) if graph not in graphs]
+        if others:
+            yield f"not compared, since only {run.name} has run it: {', '.join(others)}"
 
 
 def find_changed_inputs(old: Entry, new: Entry) -> Iterator[str]:
@@ -99,11 +126,12 @@ def find_changed_inputs(old: Entry, new: Entry) -> Iterator[str]:
 
 def find_place(a: Run, b: Run, stage: str) -> str:
     """Returns the first step and part of it in which the stage's outputs differ, in words."""
-    if stage.startswith("evaluate@"):
-        model, _, task = stage.removeprefix("evaluate@").partition("-")
-        path = f"metrics/report/samples/{model}/{task}.jsonl"
+    kind, cell = split_command(a.lock[stage]["cmd"])
+    if kind == "evaluate":
+        table = ALL_TRACKS if "track" in cell else CORE
+        path = f"{table.metrics}/report/samples/{cell['model']}/{cell['task']}.jsonl"
     else:
-        path = f"runs/{stage}.{STEPS}"
+        path = f"runs/{a.name_of(stage)}.{STEPS}"
     old, new = a.read_rows(path), b.read_rows(path)
     if not old or not new:
         return f"its steps are not recorded: no {path}"
@@ -146,18 +174,3 @@ def _compare_settings(a: Run, b: Run, stage: str) -> list[str]:
 
 def _read(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
-
-
-def _read_lock(lock: Path | str) -> dict[str, Entry]:
-    """Returns the stages of a lock, each after those that it depends on."""
-    stages: dict[str, Entry] = YAML(typ="safe", pure=True).load(lock)["stages"]
-    outs = {out["path"]: stage for stage in stages for out in stages[stage].get("outs", [])}
-    graph = {
-        stage: [
-            maker
-            for path, maker in outs.items()
-            if any(is_made(dep["path"], [path]) for dep in stages[stage]["deps"])
-        ]
-        for stage in sorted(stages)
-    }
-    return {stage: stages[stage] for stage in TopologicalSorter(graph).static_order()}

@@ -95,7 +95,7 @@ def measure(root: Path) -> dict[str, Any]:
     for track in sorted((root / TRACKS).glob("*/params.yaml")):
         for path in sorted((root / "metrics" / track.parent.name).glob("*.json")):
             values |= flatten(f"tracks.{track.parent.name}.{path.stem}", read_json(path))
-    for name in ("prompts", "generate", "filter", "sft", "grpo"):
+    for name in ("fetch", "prompts", "generate", "filter", "sft", "grpo"):
         values |= flatten(name, read_json(root / "metrics" / f"{name}.json"))
     runs = {path.stem: read_json(path) for path in (root / "runs").glob("*.json")}
     core = _list_core(root)
@@ -175,11 +175,16 @@ def find_problems(root: Path) -> Iterator[tuple[str, str | None]]:
 
 def read_table(root: Path, page: str) -> list[str]:
     """Returns the lines of the recorded results that the page shows, as `report` wrote them."""
-    for graph, shown_by in ((CORE, "README.md"), (ALL_TRACKS, f"{TRACKS}/README.md")):
-        path = root / graph.metrics / "report" / "results.md"
-        if page == shown_by and path.is_file():
-            return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
-    return []
+    path = _list_tables(root).get(page)
+    text = (root / path).read_text(encoding="utf-8") if path else ""
+    return [line for line in text.splitlines() if line]
+
+
+def _list_tables(root: Path) -> dict[str, Path]:
+    """Returns by page the file of the recorded results that it shows, where there is one."""
+    shown = {"README.md": CORE, f"{TRACKS}/README.md": ALL_TRACKS}
+    tables = {page: graph.metrics / "report" / "results.md" for page, graph in shown.items()}
+    return {page: path for page, path in tables.items() if (root / path).is_file()}
 
 
 def _fold(text: str) -> str:
@@ -227,22 +232,36 @@ def update_pages(root: Path) -> list[str]:
 
 
 def render_ledger(root: Path) -> str:
-    """Returns the ledger as a Markdown table: what each claim says now, and what it rests on."""
-    claims, _ = read_ledger(root)
+    """Returns the ledger as Markdown: what each claim says now and rests on, and what is given."""
+    claims, given = read_ledger(root)
     values = measure(root)
     commits = sorted({value for key, value in values.items() if key.endswith(".commit")})
     lines = ["| claim | page | says | rests on |", "|---|---|---|---|"]
     for claim in claims:
-        text = claim.render(values).replace("|", "\\|")
+        text = _escape(claim.render(values))
         lines.append(f"| {claim.id} | {claim.page} | {text} | {claim.rests_on} |")
+    for page, path in _list_tables(root).items():
+        lines.append(f"| results | {page} | its tables | {path} |")
     lock, seeds = sha256_file(root / "containers/cpu.lock.txt"), values["seeds.all"]
     packages = f"packages: containers/cpu.lock.txt, sha256 {lock}"
     lines += [
         "",
         f"Commit {', '.join(commits)}; {packages}; {_describe_images(root)}.",
         f"Seeds {seeds}; one greedy response per problem (k = 1), where nothing else is said.",
+        "",
+        "Given, not measured:",
+        "",
+        "| page | says |",
+        "|---|---|",
     ]
+    for page, texts in given.items():
+        lines += [f"| {page} | {_escape(text)} |" for text in texts]
     return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Returns the text as a cell of a Markdown table."""
+    return text.replace("|", "\\|")
 
 
 def _describe_images(root: Path) -> str:

@@ -1,7 +1,7 @@
 """What a change did to the results: a Markdown page for the review of a pull request.
 
-It compares a commit with the working tree by what is in git: scored responses, metrics, manifests
-and locks. So it needs neither artifacts nor a model.
+It compares a commit with the working tree by what is in git, of the core graph and of the tracks:
+scored responses, metrics, manifests and locks. So it needs neither artifacts nor a model.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any
 
 from dvc.repo import Repo
-from ruamel.yaml import YAML
 
 from stages._audit.bisect import find_changed_inputs
 from stages._audit.git import read_at, read_commit
-from stages._audit.published import read_models, read_run
+from stages._audit.locks import Entry, list_graphs, read_locks
+from stages._audit.published import name_command, read_run
 from stages._contract.artifacts import read_jsonl
-from stages._contract.params import load
+from stages._contract.params import load, load_cell, read_sections
+from stages._contract.places import TRACKS, below
 from stages.evaluate.tasks.scoring import stderr
 from stages.report.paired import compare, measure_accuracy
 from stages.report.table import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _POWER = 0.8  # of the minimum detectable effect
 Accuracy = dict[str, float]  # in [0, 1], by problem id
@@ -92,40 +93,58 @@ def render_comparison(root: Path, revision: str) -> str:
     """
     commit = read_commit(root, revision)
     confidence = float(load(root / "params.yaml", "report").confidence)
+    before, after = read_locks(root, commit), read_locks(root)
+    tables = _read_tables(root)
     parts = [
         f"# Compared with {revision} ({commit[:10]})",
+        f"\nStages, parameters and results of {', '.join(list_graphs([*after, *before]))}.",
         *_render_params(root, revision),
-        *_render_stages(root, revision),
-        *_render_verdicts(root, revision, confidence),
-        *_render_metrics(root, revision),
+        *_render_stages(root, before, after),
+        *(
+            line
+            for folder, models in tables.items()
+            for line in _render_verdicts(root, revision, confidence, folder, models)
+        ),
+        *_render_metrics(root, revision, tables),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _read_tables(root: Path) -> dict[Path, list[str]]:
+    """Returns the models of each table, in its order, by the folder of the table's metrics."""
+    tables = {Path("metrics"): list(load(root / "params.yaml", "report").models)}
+    for track in sorted(path.parent for path in (root / TRACKS).glob("*/params.yaml")):
+        for section in read_sections(track / "params.yaml").get("report", {}):
+            cell = {"track": track.name, "section": section}
+            models = load_cell(root / "params.yaml", "report", cell).models
+            tables[below("metrics", cell)] = list(models)
+    return tables
 
 
 def _render_params(root: Path, revision: str) -> Iterator[str]:
     with Repo(str(root)) as repo:
         files = repo.params.diff(a_rev=revision).get("diff", {})
     rows = [
-        f"| `{name}` | {_show(values.get('old'))} | {_show(values.get('new'))} |"
-        for name, values in sorted(files.get("params.yaml", {}).items())
+        f"| `{'' if path == 'params.yaml' else f'{path}:'}{name}` "
+        f"| {_show(values.get('old'))} | {_show(values.get('new'))} |"
+        for path, changed in sorted(files.items())
+        for name, values in sorted(changed.items())
     ]
     yield from _section("Parameters", ["parameter", "before", "after"], rows, "No value changed.")
 
 
-def _render_stages(root: Path, revision: str) -> Iterator[str]:
-    """Stages whose entry in the lock differs, and what running them took."""
-    yaml = YAML(typ="safe", pure=True)
-    text = read_at(root, revision, "dvc.lock")
-    before = yaml.load(text)["stages"] if text else {}
-    after = yaml.load(root / "dvc.lock")["stages"]
+def _render_stages(
+    root: Path, before: Mapping[str, Entry], after: Mapping[str, Entry]
+) -> Iterator[str]:
+    """Stages whose entry in the locks differs, and what running them took."""
     rows, seconds = [], 0.0
-    for name in after:
-        if after[name] == before.get(name):
+    for name, entry in after.items():
+        if entry == before.get(name):
             continue
-        run = read_run(root, name)
+        run = read_run(root, name_command(entry["cmd"]))
         seconds += run["duration_s"]
         memory = run["peak_memory_bytes"] / 2**30
-        why = ", ".join(_find_reasons(before.get(name), after[name]))
+        why = ", ".join(_find_reasons(before.get(name), entry))
         rows.append(f"| {name} | {why} | {run['duration_s']:.0f} s | {memory:.1f} GiB |")
     rows += [f"| {name} | is gone | | |" for name in before if name not in after]
     columns = ["stage", "what differs", "time", "memory"]
@@ -142,9 +161,11 @@ def _find_reasons(before: dict[str, Any] | None, after: dict[str, Any]) -> list[
     return reasons or ["**nothing: other output from the same inputs**"]
 
 
-def _render_verdicts(root: Path, revision: str, confidence: float) -> Iterator[str]:
-    rows, models = [], read_models(root)
-    for path in sorted(root.glob("metrics/report/samples/*/*.jsonl")):
+def _render_verdicts(
+    root: Path, revision: str, confidence: float, folder: Path, models: Sequence[str]
+) -> Iterator[str]:
+    rows = []
+    for path in sorted((root / folder).glob("report/samples/*/*.jsonl")):
         text = read_at(root, revision, path.relative_to(root).as_posix())
         if text is not None and path.parent.name in models:
             before = measure_accuracy(map(json.loads, text.splitlines()))
@@ -161,7 +182,8 @@ def _render_verdicts(root: Path, revision: str, confidence: float) -> Iterator[s
         f"| {found.word}{'' if found.is_paired else ' (other problems: not paired)'} |"
         for model, task, found in rows
     ]
-    yield from _section("Accuracy, %", columns, lines, "The commit has no scored responses.")
+    title = "Accuracy, %" if folder == Path("metrics") else f"Accuracy, %: {folder}"
+    yield from _section(title, columns, lines, "The commit has no scored responses.")
     if lines:
         yield (
             f"\nDifferences are of means over problems, ± standard error. {len(lines)} verdicts: "
@@ -170,14 +192,15 @@ def _render_verdicts(root: Path, revision: str, confidence: float) -> Iterator[s
         )
 
 
-def _render_metrics(root: Path, revision: str) -> Iterator[str]:
+def _render_metrics(root: Path, revision: str, tables: Iterable[Path]) -> Iterator[str]:
     """The other metrics that changed, which have no interval of their own."""
     with Repo(str(root)) as repo:
         files = repo.metrics.diff(a_rev=revision).get("diff", {})
+    judged = [folder / part for folder in tables for part in ("evaluate", "paired.json")]
     rows = [
         f"| `{path}` | `{name}` | {_show(values.get('old'))} | {_show(values.get('new'))} |"
         for path, changed in sorted(files.items())
-        if not Path(path).is_relative_to("metrics/evaluate") and path != "metrics/paired.json"
+        if not any(Path(path).is_relative_to(part) for part in judged)
         for name, values in sorted(changed.items())
     ]
     columns = ["file", "metric", "before", "after"]

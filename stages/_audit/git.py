@@ -34,3 +34,8 @@ def read_at(root: Path, revision: str, path: str) -> str | None:
     """Returns a file's text in a commit, or None if it has no such file."""
     done = git(root, "show", f"{revision}:{path}")
     return None if done.returncode else done.stdout
+
+
+def list_at(root: Path, revision: str, folder: str) -> list[str]:
+    """Returns the files in a commit's folder and below, or none if it has no such folder."""
+    return git(root, "ls-tree", "-r", "--name-only", revision, f"{folder}/").stdout.splitlines()

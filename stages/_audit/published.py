@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
+from stages._contract.places import name_of
+from stages._live.reference import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,11 +18,6 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_models(root: Path) -> list[str]:
-    """Returns the models of the core's table, in its order."""
-    return list(YAML(typ="safe", pure=True).load(root / "params.yaml")["report"]["models"])
-
-
 def name_run(stage: str) -> str:
     """Returns the stem of a core stage's files in runs/, by DVC's name: evaluate@sft-sums."""
     return stage.replace("@", "-")
@@ -29,13 +25,19 @@ def name_run(stage: str) -> str:
 
 def name_command(command: str) -> str:
     """Returns the stem of the files in runs/ that a graph's command, a track's too, writes."""
+    return name_of(*split_command(command))
+
+
+def split_command(command: str) -> tuple[str, dict[str, str]]:
+    """Returns the stage and the cell that a graph's command runs."""
     _, _, _, _, stage, *options = command.split()  # python -m stages run STAGE --key value
-    return "-".join([stage, *options[1::2]])
+    keys = (option.removeprefix("--") for option in options[::2])
+    return stage, dict(zip(keys, options[1::2], strict=True))
 
 
-def read_run(root: Path, stage: str) -> dict[str, Any]:
-    """Returns the manifest of a stage, by DVC's name for it."""
-    run: dict[str, Any] = read_json(root / "runs" / f"{name_run(stage)}.json")
+def read_run(root: Path, name: str) -> dict[str, Any]:
+    """Returns a manifest, by the stem of its file."""
+    run: dict[str, Any] = read_json(root / "runs" / f"{name}.json")
     return run
 
 
@@ -50,10 +52,8 @@ def is_made(path: str, made: Iterable[str]) -> bool:
 
 
 def flatten(prefix: str, value: Any) -> dict[str, Any]:
-    """Returns the leaves of nested mappings by dotted name, below `prefix` if that is not ""."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, entry in value.items():
-        found |= flatten(f"{prefix}.{key}" if prefix else key, entry)
-    return found
+    """Returns the leaves of nested mappings by dotted name, below `prefix` if that is not "".
+
+    An empty mapping has none.
+    """
+    return {name: leaf for name, leaf in leaves(prefix, value).items() if leaf != {}}

@@ -24,12 +24,10 @@ from stages._audit.git import git
 from stages._audit.published import read_json
 from stages._contract.artifacts import write_json
 from stages._contract.places import TRACKS, name_of, out_of
-from stages._live.reference import list_cells
+from stages._live.reference import SEEDED, list_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-SEEDED = ("generate", "filter", "sft", "preference", "grpo")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -79,14 +79,20 @@ def check_image(image: Image) -> None:
     """Checks that the image is what its lock says.
 
     Raises:
-        ValueError: it is not there, or has another sha256.
+        ValueError: it is not there, cannot be read, or has another sha256.
     """
     path = Path(image.path)
     if not path.is_file():
         raise ValueError(
             f"there is no image {path}: copy it there, or change images in the site's file"
         )
-    found = sha256_file(path)
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise ValueError(
+            f"the image {path} cannot be read ({error.strerror}): mend that, or change images in "
+            f"the site's file"
+        ) from None
     if found != image.sha256:
         raise ValueError(
             f"the image {path} has the sha256 {found}, and {image.lock} says {image.sha256}: copy "
@@ -98,13 +104,20 @@ def replace_process(site: ApptainerSite, image: Image, arguments: list[str]) -> 
     """Becomes the command, so that signals reach the stage as they are; returns only if it cannot.
 
     Raises:
-        ValueError: the image is not the lock's, or there is no such command.
+        ValueError: the image is not the lock's, there is no such command, or the user may not run
+            it or make the scratch.
     """
     root = Path.cwd()
     if not set(str(root)).isdisjoint(":,"):
         raise ValueError(f"{root} holds ':' or ',', which Apptainer splits at: move the repository")
     check_image(image)
-    Path(site.scratch).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(site.scratch).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"there can be no folder {site.scratch} ({error.strerror}): change scratch in the "
+            f"site's file to one that you may write to"
+        ) from None
     command = command_of(site, image, root, arguments)
     environment = site.environment | {"R1_IMAGE_SHA256": image.sha256}  # for the manifest
     passed = {f"APPTAINERENV_{name}": value for name, value in environment.items()}
@@ -114,4 +127,9 @@ def replace_process(site: ApptainerSite, image: Image, arguments: list[str]) -> 
         raise ValueError(
             f"there is no {site.apptainer} here: install Apptainer, or change apptainer in the "
             f"site's file"
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            f"{site.apptainer} cannot be run ({error.strerror}): change apptainer in the site's "
+            f"file to the command that runs images here"
         ) from None

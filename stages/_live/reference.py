@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
     from stages._contract.places import Cell
 
+Row = dict[str, float]  # of a log: the step, and the figures that it has, by name
 CURVES = Path("stages/_live/curves")
 TRAINED = ("sft", "preference", "grpo")
 _ORDER = ("fetch", "prompts", "generate", "filter", "sft", "grpo")  # of the core graph
-_SEEDED = ("generate", "filter", "sft", "preference", "grpo")
+SEEDED = ("generate", "filter", "sft", "preference", "grpo")
 # They change where a stage runs, how fast, and in what portions, and what else is logged.
 _FREE = {
     "cpu_isa",
@@ -145,11 +146,9 @@ def make_reference(root: Path, stage: str, cell: Cell) -> Reference | None:
             )
     names = [*_FIGURES[stage], *sorted(getattr(values, "rewards", ()))]
     chosen = [
-        figure
-        for figure in names
-        if all(row.get(figure) is not None for log in logs.values() for row in log)
+        figure for figure in names if all(figure in row for log in logs.values() for row in log)
     ]
-    runs = [{name: [float(row[name]) for row in log] for name in chosen} for log in logs.values()]
+    runs = [{name: [row[name] for row in log] for name in chosen} for log in logs.values()]
     window = choose_window(len(steps))
     manifest = json.loads((root / "runs" / f"{name}.json").read_text(encoding="utf-8"))
     return Reference(
@@ -187,26 +186,38 @@ def update_references(root: Path, *, write: bool) -> Iterator[tuple[Path, bool]]
         yield path, is_same
 
 
-def _read_recorded(root: Path, stage: str, cell: Cell) -> list[dict[str, Any]] | None:
-    """Returns the log of the committed run: of the core from the report, which is in git."""
-    if cell:
-        path = root / out_of(stage, cell) / "log.jsonl"
-        return read_jsonl(path) if path.is_file() else None
-    path = root / "metrics" / "report" / f"{stage}.csv"
-    if not path.is_file():
-        return None
+def read_curve(path: Path) -> list[Row]:
+    """Returns the rows of a training log, JSON Lines or the report's CSV of it.
+
+    A row lacks the figures that its step has no value of: null in JSON, nothing in CSV.
+    """
+    if path.suffix == ".jsonl":
+        return [as_figures(row) for row in read_jsonl(path)]
     with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {name: float(text) if text else None for name, text in row.items()}
-            for row in csv.DictReader(file)
-        ]
+        return [as_figures(row) for row in csv.DictReader(file)]
 
 
-def _read_seeds(root: Path, name: str, cell: Cell) -> dict[int, list[dict[str, Any]]]:
+def as_figures(row: Mapping[str, Any]) -> Row:
+    """Returns the figures that a row of a log has a value of."""
+    return {name: float(value) for name, value in row.items() if value not in (None, "")}
+
+
+def _read_recorded(root: Path, stage: str, cell: Cell) -> list[Row] | None:
+    """Returns the log of the committed run: of the core from the report, which is in git."""
+    log = out_of(stage, cell) / "log.jsonl" if cell else Path("metrics/report", f"{stage}.csv")
+    return read_curve(root / log) if (root / log).is_file() else None
+
+
+def seeds_of(*, is_core: bool) -> Path:
+    """Returns the folder of what `python -m stages seeds` keeps, of the core or of the tracks."""
+    return Path("metrics/seeds" if is_core else "metrics/results/seeds")
+
+
+def _read_seeds(root: Path, name: str, cell: Cell) -> dict[int, list[Row]]:
     """Returns the logs of runs with other seeds, which `python -m stages seeds` keeps, by seed."""
-    folder = root / ("metrics/results/seeds" if cell else "metrics/seeds")
+    folder = root / seeds_of(is_core=not cell)
     paths = {int(path.parent.name): path for path in folder.glob(f"*/{name}.jsonl")}
-    return {seed: read_jsonl(paths[seed]) for seed in sorted(paths)}
+    return {seed: read_curve(paths[seed]) for seed in sorted(paths)}
 
 
 def list_params(root: Path, stage: str, cell: Cell) -> dict[str, Any]:
@@ -235,20 +246,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _choose(prefix: str, values: dict[str, Any], stage: str) -> dict[str, Any]:
     """Returns a section's parameters by dotted name, without those that do not matter."""
-    free = _FREE | ({"seed"} if stage in _SEEDED else set())
+    free = _FREE | ({"seed"} if stage in SEEDED else set())
     found: dict[str, Any] = {}
     for key, value in values.items():
         if key not in free:
-            found |= _leaves(f"{prefix}.{key}", value)
+            found |= leaves(f"{prefix}.{key}", value)
     return found
 
 
-def _leaves(prefix: str, value: Any) -> dict[str, Any]:
+def leaves(prefix: str, value: Any) -> dict[str, Any]:
+    """Returns the leaves of nested mappings by dotted name, below `prefix` if that is not "".
+
+    An empty mapping is a leaf.
+    """
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     found: dict[str, Any] = {}
     for key, entry in value.items():
-        found |= _leaves(f"{prefix}.{key}", entry)
+        found |= leaves(f"{prefix}.{key}" if prefix else key, entry)
     return found
 
 

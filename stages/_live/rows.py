@@ -95,8 +95,13 @@ def _read_checkpoint(folder: Path, num_processes: int) -> tuple[int, list[dict[s
             continue  # half-written: the trainer removes it, too
         is_complete = len(list(path.parent.glob("rng_state*.pth"))) == num_processes
         if is_complete and step > found[0]:
-            found = step, [row for row in state.get("log_history", []) if "loss" in row]
+            found = step, [_drop_none(row) for row in state.get("log_history", []) if "loss" in row]
     return found
+
+
+def _drop_none(row: Mapping[str, float | None]) -> dict[str, float]:
+    """Returns the row as it is printed: without a number where the step has no such value."""
+    return {name: figure for name, figure in row.items() if figure is not None}
 
 
 def write_entry(path: Path, entry: Entry) -> None:

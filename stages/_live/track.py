@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from stages._contract.artifacts import read_jsonl
 from stages._contract.places import name_of, out_of
 from stages._live.band import Departure, Judge, smooth
 from stages._live.follow import LIVE
@@ -19,6 +18,7 @@ from stages._live.reference import (
     list_cells,
     list_params,
     load_reference,
+    read_curve,
 )
 from stages._live.rows import Entry, LiveLog
 from stages._live.status import show_number
@@ -108,14 +108,9 @@ def read_log(root: Path, stage: str, cell: Cell) -> tuple[str, list[Entry]] | No
         return "running, or ended early", entries
     if not finished.is_file():
         return None
-    rows = read_jsonl(finished)
     return "finished", [
-        Entry(
-            int(row["step"]),
-            0.0,
-            {name: float(x) for name, x in row.items() if name != "step" and x is not None},
-        )
-        for row in rows
+        Entry(int(row["step"]), 0.0, {name: x for name, x in row.items() if name != "step"})
+        for row in read_curve(finished)
     ]
 
 

@@ -162,7 +162,8 @@ def main(argument: str) -> None:
     request = json.loads(argument)
     terminal = os.dup(sys.stderr.fileno())
     # What the packages print is for nobody.
-    file = os.open(Path(request["log"]).with_suffix(".trackers"), os.O_WRONLY | os.O_CREAT, 0o644)
+    path, flags = Path(request["log"]).with_suffix(".trackers"), os.O_WRONLY | os.O_CREAT
+    file = os.open(path, flags | os.O_TRUNC | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())
     tracking = Tracking(request, terminal)

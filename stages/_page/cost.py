@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from stages._audit.published import read_json
-from stages._page.curves import read_log
+from stages._live.reference import read_curve
 from stages._page.graph import CORE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from stages._page.graph import Graph, Stage
@@ -125,9 +125,10 @@ def _count_tokens(root: Path, stage: Stage, log: Path | None) -> float | None:
     if stage.kind == "grpo" and log and "num_completions" in metrics:
         per_step = metrics["num_completions"] / metrics["num_steps"]
         per_step *= 1 + (metrics.get("resampled_rate") or 0.0)  # by dynamic sampling
-        rows: Sequence[dict[str, Any]] = read_log(log)
-        if len(rows) == metrics["num_steps"]:
-            return float(per_step * sum(row["completion_length"] for row in rows))
+        lengths = [row.get("completion_length") for row in read_curve(log)]
+        known = [length for length in lengths if length is not None]
+        if len(lengths) == len(known) == metrics["num_steps"]:
+            return float(per_step * sum(known))
     return None
 
 

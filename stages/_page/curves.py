@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages._audit.published import read_json
-from stages._contract.artifacts import read_jsonl
+from stages._live.reference import TRAINED, Row, as_figures, read_curve, seeds_of
 from stages._page.charts import Chart, Series, draw_lines, show
 from stages._page.graph import CORE
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from stages._page.graph import Graph, Stage
     from stages._page.results import Table
 
-Row = dict[str, Any]
-TRAINING = ("sft", "preference", "grpo")
 # By column of the logs, the chart's title; the others are rewards by component, or have their name.
 _TITLES = {
     "reward": "Mean reward, weighted",
@@ -63,13 +60,13 @@ def read_curves(
         _make_curves(
             stage,
             path.relative_to(root).as_posix(),
-            read_log(path),
+            read_curve(path),
             _read_seeds(root, graph, stage),
         )
         for stage in graph.stages.values()
         if (path := logs.get(stage.address))
     ]
-    training = [s.address for s in graph.stages.values() if s.kind in TRAINING]
+    training = [s.address for s in graph.stages.values() if s.kind in TRAINED]
     return found, [address for address in training if address not in logs]
 
 
@@ -85,7 +82,7 @@ def find_logs(root: Path, graph: Graph, tables: Sequence[Table]) -> dict[str, Pa
     }
     logs: dict[str, Path] = {}
     for stage in graph.stages.values():
-        if stage.kind in TRAINING:
+        if stage.kind in TRAINED:
             log = f"{stage.outs[0].path}/log.jsonl"
             paths = [root / path for path in (csvs.get(log), log) if path]
             path = next((path for path in paths if path.is_file()), None)
@@ -94,31 +91,19 @@ def find_logs(root: Path, graph: Graph, tables: Sequence[Table]) -> dict[str, Pa
     return logs
 
 
-def read_log(path: Path) -> list[Row]:
-    """Returns the rows of a training log, JSON Lines or the report's CSV of it."""
-    if path.suffix == ".jsonl":
-        return read_jsonl(path)
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            {key: float(value) for key, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
-
-
 def _read_seeds(root: Path, graph: Graph, stage: Stage) -> dict[int, list[Row]]:
     """Returns by seed the logs of recorded runs: those in git, or what DVC's cache has."""
     is_core = stage.graph == CORE
     name = stage.name if is_core else f"{stage.graph}/{stage.name}"
     logs = {}
-    folder = root / ("metrics/seeds" if is_core else "metrics/results/seeds")
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted((root / seeds_of(is_core=is_core)).glob("*.json")):
         run = read_json(path)
         kept = path.with_suffix("") / f"{stage.run}.jsonl"
         digest = run["outs"].get(name)
         if kept.is_file():
-            logs[int(run["seed"])] = read_jsonl(kept)
+            logs[int(run["seed"])] = read_curve(kept)
         elif digest and (log := find_in_cache(graph.cache, digest, "log.jsonl")):
-            logs[int(run["seed"])] = [json.loads(line) for line in log.splitlines()]
+            logs[int(run["seed"])] = [as_figures(json.loads(line)) for line in log.splitlines()]
     return logs
 
 
@@ -141,13 +126,13 @@ def find_in_cache(cache: Path, digest: str, name: str) -> str | None:
 def _make_curves(
     stage: Stage, source: str, rows: Sequence[Row], seeds: Mapping[int, Sequence[Row]]
 ) -> Curves:
-    columns = [key for key in rows[0] if key != "step"]
+    columns = sorted({key for row in rows for key in row} - {"step"})  # the first row may lack one
     groups = {title: [key] for key, title in _TITLES.items() if key in columns}
     others = [key for key in columns if key not in _TITLES]
     rewards = [key for key in others if not key.startswith(_UNSCORABLE)]
     if rewards:
         groups = {_COMPONENTS: rewards} | groups
-    unscorable = [key for key in others if key not in rewards and any(row[key] for row in rows)]
+    unscorable = [key for key in others if key not in rewards and any(row.get(key) for row in rows)]
     if unscorable:
         groups["Completions without a verdict, share"] = unscorable
     if "reward" in columns:  # what is learnt from comes first
@@ -172,12 +157,12 @@ def _make_curves(
 
 
 def _make_series(column: str, rows: Sequence[Row], seeds: Mapping[int, Sequence[Row]]) -> Series:
-    points = [(float(row["step"]), float(row[column])) for row in rows if column in row]
+    points = [(row["step"], row[column]) for row in rows if column in row]
     by_step: dict[float, list[float]] = {}
     for log in seeds.values():
         for row in log:
             if column in row:
-                by_step.setdefault(float(row["step"]), []).append(float(row[column]))
+                by_step.setdefault(row["step"], []).append(row[column])
     band = [
         (step, min(value, *by_step[step]), max(value, *by_step[step]))
         for step, value in points

@@ -57,7 +57,7 @@ def estimate_recipe(sections: Mapping[str, Any]) -> list[Estimate]:
     """Returns the estimates of generate, sft and grpo, by a recipe's parameters.
 
     Raises:
-        ValueError: the model's shape is not known.
+        ValueError: the model's shape or the number of traces is not known.
     """
     model = model_of(sections)
     return [
@@ -102,12 +102,21 @@ def estimate_generate(model: Model, sections: Mapping[str, Any]) -> Estimate:
 
 
 def num_traces(sections: Mapping[str, Any]) -> int:
-    """Returns how many rows `sft` reads at most: published traces, or what `filter` may keep."""
+    """Returns how many rows `sft` reads at most: published traces, or what `filter` may keep.
+
+    Raises:
+        ValueError: all published traces are read, and how many there are is not known.
+    """
     traces = sections["prompts"].traces
-    rows: int | None
     if traces is not None and sections["sft"].dataset.endswith("traces.jsonl"):
-        rows = traces.max_rows
-        return ROWS_OF.get(getattr(traces, "repo", ""), 0) if rows is None else rows
+        name = traces.repo if traces.kind == "hub" else traces.path
+        rows: int | None = ROWS_OF.get(name) if traces.max_rows is None else traces.max_rows
+        if rows is None:
+            raise ValueError(
+                f"prompts.traces.max_rows is null, and how many rows {name} has is not known here: "
+                f"set it to their number"
+            )
+        return rows
     per_problem: int = min(sections["filter"].max_per_prompt, sections["generate"].num_samples)
     return per_problem * _num_train(sections["prompts"])
 
@@ -225,7 +234,7 @@ def render_estimates(name: str, sections: Mapping[str, Any]) -> str:
     """Returns the estimates of a recipe as text, with the assumptions beneath.
 
     Raises:
-        ValueError: the model's shape is not known.
+        ValueError: the model's shape or the number of traces is not known.
     """
     model = model_of(sections)
     lines = [

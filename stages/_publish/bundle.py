@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages._audit.git import read_at
 from stages._contract.places import metrics_of, params_of
@@ -78,42 +78,20 @@ def make_bundle(
     recorded = check_record(root, artifact)
     sources = list_sources(root, (*artifact.sources, artifact))
     chosen = choose_licence(sources, licence)
-    moved = [f.move(f"{FOLDER}/{f.path}") if f.path == CARD else f for f in recorded]
-    contents = dict(_collect(root, artifact))
-    if artifact.kind in CHECKPOINTS + DATA:
-        facts = Facts(
-            root=root,
-            artifact=artifact,
-            commit=commit,
-            files=recorded,
-            digest=digest_folder(recorded),
-            licence=chosen,
-            sources=sources,
-            scores=read_scores(root, artifact),
-            repository=repository,
-            address=address,
-        )
-        contents[CARD] = make_card(facts)
-    if artifact.kind in DATA:
-        from stages._audit.provenance.croissant import (  # noqa: PLC0415 - models need it not
-            make_croissant,
-        )
-
-        date = json.loads(contents[f"{FOLDER}/runs/{artifact.run}.json"])["end"]
-        name = artifact.name.replace("/", "-")
-        described = make_croissant(root / artifact.path, name, artifact.kind, date, chosen)
-        contents["croissant.json"] = json.dumps(described, indent=1, default=str) + "\n"
-    contents[f"{FOLDER}/record.json"] = _dump(
-        {
-            "artifact": artifact.path,
-            "commit": commit,
-            "lock": artifact.lock,
-            "stage": artifact.target,
-            "md5": artifact.md5,
-            "sha256": digest_folder(recorded),
-            "licence": chosen,
-        }
+    facts = Facts(
+        root=root,
+        artifact=artifact,
+        commit=commit,
+        files=recorded,
+        digest=digest_folder(recorded),
+        licence=chosen,
+        sources=sources,
+        scores=read_scores(root, artifact),
+        repository=repository,
+        address=address,
     )
+    moved = [f.move(f"{FOLDER}/{f.path}") if f.path == CARD else f for f in recorded]
+    contents = dict(_collect(facts)) | dict(_describe(facts))
     along = [read_file(path, text.encode()) for path, text in sorted(contents.items())]
     along.append(read_file(SUMS, list_sums(sorted([*moved, *along], key=lambda file: file.path))))
     return Bundle(
@@ -127,22 +105,44 @@ def make_bundle(
     )
 
 
-def _collect(root: Path, artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """Yields the record's own files that are about the artifact, and where they go."""
+def _describe(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yields where it goes, and what is made here of the record: card, data set, digests."""
+    artifact = facts.artifact
+    if artifact.kind in CHECKPOINTS + DATA:
+        yield CARD, make_card(facts)
+    if artifact.kind in DATA:
+        from stages._audit.provenance.croissant import (  # noqa: PLC0415 - models need it not
+            make_croissant,
+        )
+
+        folder, date = facts.root / artifact.path, facts.read_run(artifact)["end"]
+        name = artifact.name.replace("/", "-")
+        described = make_croissant(folder, name, artifact.kind, date, facts.licence)
+        yield "croissant.json", json.dumps(described, indent=1, default=str) + "\n"
+    record = {
+        "artifact": artifact.path,
+        "commit": facts.commit,
+        "lock": artifact.lock,
+        "stage": artifact.target,
+        "md5": artifact.md5,
+        "sha256": facts.digest,
+        "licence": facts.licence,
+    }
+    yield f"{FOLDER}/record.json", json.dumps(record, indent=1, sort_keys=True) + "\n"
+
+
+def _collect(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yields where they go, and the record's own files that are about the artifact."""
+    root, artifact = facts.root, facts.artifact
     lineage = [*artifact.sources, artifact]
     paths = {"params.yaml", *(a.lock for a in lineage), *(f"runs/{a.run}.json" for a in lineage)}
     paths |= {params_of(a.cell).as_posix() for a in lineage if "section" in a.cell}
     paths.add(f"runs/{artifact.run}.steps.jsonl")
     of_stage = metrics_of(artifact.kind, artifact.read_params(root), artifact.cell)
     paths |= {path.as_posix() for path in of_stage.values()}
-    scores = read_scores(root, artifact)
-    if scores:
-        paths.add(scores.file)
+    if facts.scores:
+        paths.add(facts.scores.file)
     for path in sorted(paths):
         text = read_at(root, "HEAD", path)
         if text is not None:  # not all stages have steps
             yield f"{FOLDER}/{path}", text
-
-
-def _dump(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=1, sort_keys=True) + "\n"

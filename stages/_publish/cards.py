@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import DatasetCardData, ModelCardData
+from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from ruamel.yaml import YAML
 
-from stages._audit.provenance.cards import list_results, render_results
 from stages._audit.published import flatten, read_json
 from stages._contract.places import metrics_of
 from stages._publish.licence import MODELS, OWN
 from stages._publish.text import ABOUT, CARD, LIMITS, USE
+from stages.report.table import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from stages._publish.files import File
@@ -111,7 +111,7 @@ def _describe(facts: Facts) -> str:
         pipeline_tag="text-classification" if is_judge else "text-generation",
         base_model=source.get("repo") or MODELS.get(source.get("package", "")),
         tags=tags,
-        eval_results=list_results(facts.scores.results) if facts.scores else None,
+        eval_results=_list_results(facts.scores.results) if facts.scores else None,
     )
     return str(model.to_yaml())
 
@@ -142,12 +142,35 @@ def _list_configs(artifact: Artifact, files: Sequence[File]) -> list[dict[str, A
     ]
 
 
+def _list_results(results: Mapping[str, Mapping[str, Any]]) -> list[EvalResult]:
+    """Returns the accuracies as the hub reads them, from evaluate's results by task."""
+    return [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=task,
+            dataset_name=f"Rederive, {task}",
+            metric_type="accuracy",
+            metric_value=cell["accuracy"],
+        )
+        for task, cell in results.items()
+    ]
+
+
+def _render_results(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns a Markdown table with one row per task, from evaluate's results by task."""
+    lines = ["| task | % right | % in the format | problems |", "|---|---:|---:|---:|"]
+    for task, cell in results.items():
+        shares = [percent(cell[k], cell[f"{k}_stderr"]) for k in ("accuracy", "format_rate")]
+        lines.append(f"| {task} | {' | '.join(shares)} | {cell['num_problems']} |")
+    return "\n".join(lines)
+
+
 def _render_scores(facts: Facts) -> str:
     scores = facts.scores
     if scores is None:
         return ""
     seed = scores.seeds[0]
-    lines = ["## Results", "", render_results(scores.results), ""]
+    lines = ["## Results", "", _render_results(scores.results), ""]
     lines.append(
         f"Value ± standard error over problems, for one run, with seed {seed}. How a task asks and "
         "judges is in its file in `stages/evaluate/tasks/`."

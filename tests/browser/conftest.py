@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from stages._contract.artifacts import read_jsonl, write_jsonl
 from stages._page.page import write_page
+from tests.filtered import write_filtered
 
 HOSTILE = '<img src=x onerror="document.title=1"></script><script>document.title=2</script>'
-RIGHT = "<think>1 + 1 = 2</think><answer>2</answer>"
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +26,8 @@ def url(original: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         rows[0]["responses"] = [HOSTILE]
         rows[1]["responses"] = [f"{HOSTILE} {'long ' * 300}"]
         write_jsonl(path, rows)
-    folder = repo / "artifacts/filter"
-    folder.mkdir(parents=True)
-    prompt = [{"role": "user", "content": "1 + 1?"}]
-    row = {"id": "p1", "task": "sums", "answer": "2", "prompt": prompt, "sample": 0}
-    completion = [{"role": "assistant", "content": RIGHT}]
-    write_jsonl(folder / "train.jsonl", [row | {"completion": completion}])
     rejected = {"id": "p1", "sample": 1, "reason": "wrong_answer", "response": "three"}
-    write_jsonl(folder / "rejects.jsonl", [rejected])
+    write_filtered(repo, 0, [rejected])
     write_page(repo, repo / "report.html", "HEAD")
     return (repo / "report.html").as_uri()
 

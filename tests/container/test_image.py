@@ -15,7 +15,7 @@ import pytest
 
 from containers.wheels import sha256
 from tests.image import IMAGE, ROOT, apptainer, build, find_problem, lock
-from tests.pipeline.repository import call, dvc, ran, would_run
+from tests.repository import call, dvc, ran, would_run
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1500)]
 
@@ -89,9 +89,9 @@ def test_nothing_of_the_building_machine_is_inside(image: Path) -> None:
 
 
 @pytest.fixture
-def clone(repo: Path, tmp_path: Path) -> Path:
+def clone(recipe: Path, tmp_path: Path) -> Path:
     """Returns a copy of the repository of the recipe that was run here."""
-    return Path(shutil.copytree(repo, tmp_path / "clone", symlinks=True))
+    return Path(shutil.copytree(recipe, tmp_path / "clone", symlinks=True))
 
 
 def add_site(clone: Path, images: Path) -> None:

@@ -22,7 +22,7 @@ from tests.docs.blocks import (
 )
 from tests.docs.conftest import make_copy
 from tests.git import git
-from tests.pipeline.repository import change, dvc, read
+from tests.repository import change, dvc, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def test_what_is_not_run_names_its_test(page: str) -> None:
 @pytest.fixture(scope="module")
 def extended(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a repository with the pages' reward and task, and the tests' tiny model."""
-    from tests.pipeline.recipe import shrink  # noqa: PLC0415 - imports torch
+    from tests.recipe import shrink  # noqa: PLC0415 - imports torch
 
     repo = make_copy(original, tmp_path_factory.mktemp("extended") / "copy")
     for page in ("docs/how-to/reward.md", "docs/how-to/task.md"):

@@ -8,40 +8,44 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.pipeline.repository import call, change, dvc, read
+from tests.repository import call, change, dvc, read
 
 pytestmark = pytest.mark.pipeline
 
 
-def test_seeds_run_in_a_clone_and_seed_0_gives_the_recorded_bytes(repo: Path) -> None:
-    done = call(repo, "python", "-m", "stages", "seeds", "0", "1")
+def test_seeds_run_in_a_clone_and_seed_0_gives_the_recorded_bytes(recipe: Path) -> None:
+    done = call(recipe, "python", "-m", "stages", "seeds", "0", "1")
     assert done.returncode == 0, done.stderr
-    lock = YAML(typ="safe").load(repo / "dvc.lock")["stages"]
+    lock = YAML(typ="safe").load(recipe / "dvc.lock")["stages"]
     recorded = {stage: entry["outs"][0]["md5"] for stage, entry in lock.items()}
-    same, other = (read(repo, f"metrics/seeds/{seed}.json") for seed in (0, 1))
-    shutil.rmtree(repo / "metrics/seeds")
+    same, other = (read(recipe, f"metrics/seeds/{seed}.json") for seed in (0, 1))
+    shutil.rmtree(recipe / "metrics/seeds")
     assert same["outs"] == recorded
     changed = {stage for stage, digest in other["outs"].items() if digest != recorded[stage]}
     assert {"generate", "filter", "sft", "grpo"} <= changed
     assert not {"fetch", "prompts"} & changed
-    cells = {m: read(repo, f"metrics/evaluate/{m}.json") for m in ("base", "sft", "grpo")}
+    cells = {m: read(recipe, f"metrics/evaluate/{m}.json") for m in ("base", "sft", "grpo")}
     expected = {m: cell["arithmetic"]["accuracy"] for m, cell in cells.items()}
     assert same["accuracy"] == {"arithmetic": expected}
 
 
-def test_audit_of_a_rebuilt_clone(repo: Path, tmp_path: Path) -> None:
+def test_audit_of_a_rebuilt_clone(recipe: Path, tmp_path: Path) -> None:
     """The same recipe, and one that is not: with another learning rate."""
     clone = tmp_path / "clone"
-    shutil.copytree(repo, clone)
+    shutil.copytree(recipe, clone)
     dvc(clone, "repro", "--force", "--single-item", "grpo")
-    done = call(repo, "python", "-m", "stages", "audit", str(clone))
+    done = call(recipe, "python", "-m", "stages", "audit", str(clone))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[-1] == "L1 holds: the outputs of all 10 stages have the same bytes."
-    assert sum(line.endswith("| same |") for line in lines) == 10
+    others = "fetch, prompts, evaluate@base-arithmetic, generate, filter, sft, "
+    assert lines[-1] == (
+        "L1 holds: of 10 stages 1 ran again, and their outputs have the same bytes; not run again: "
+        f"{others}evaluate@sft-arithmetic, evaluate@grpo-arithmetic, report."
+    )
+    assert [line.split()[1] for line in lines if line.endswith("| same |")] == ["grpo"]
     change(clone, {"grpo.learning_rate": 2e-5})
     dvc(clone, "repro", "grpo")
-    done = call(repo, "python", "-m", "stages", "audit", str(clone))
+    done = call(recipe, "python", "-m", "stages", "audit", str(clone))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert f"{clone} ran another recipe: grpo read other params" in line

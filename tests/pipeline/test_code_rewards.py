@@ -12,7 +12,7 @@ import pytest
 
 from stages._contract.artifacts import read_jsonl, sha256_file, sha256_tree
 from stages.grpo import rewards
-from tests.pipeline.repository import call, change, dvc, ran, read
+from tests.repository import call, change, dvc, ran, read
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.sandbox]
 
@@ -21,9 +21,9 @@ SMALL = {"grpo.max_steps": 2, "grpo.max_completion_length": 8}
 
 
 @pytest.fixture
-def clone(repo: Path, tmp_path: Path) -> Path:
+def clone(recipe: Path, tmp_path: Path) -> Path:
     """Returns a copy of the repository that may be changed."""
-    return Path(shutil.copytree(repo, tmp_path / "clone", symlinks=True))
+    return Path(shutil.copytree(recipe, tmp_path / "clone", symlinks=True))
 
 
 def read_command() -> list[str]:

@@ -18,9 +18,8 @@ from stages._contract.artifacts import read_jsonl, sha256_file, sha256_tree
 from stages._contract.params import load
 from stages.grpo.stage import WitnessedTrainer, choose_rewards, to_trl
 from stages.sft.witness import Witness
-from tests.pipeline.repository import read
-from tests.pipeline.test_processes import finish, start, train, wait_for
-from tests.pipeline.training import make_training, read_log
+from tests.repository import finish, read, wait_for
+from tests.training import read_log, start_training, train
 
 pytestmark = pytest.mark.pipeline
 
@@ -32,18 +31,6 @@ CHANGES: dict[str, Any] = {
     "max_steps": 5,
     "rewards": {"answer_accuracy": 1.0},
 }
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    repo = tmp_path_factory.mktemp("source") / "repo"
-    make_training(repo)
-    return repo
-
-
-@pytest.fixture
-def repo(source: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(source, tmp_path / "repo", symlinks=True))
 
 
 def test_batch_is_full_of_groups_that_differ(repo: Path) -> None:
@@ -107,7 +94,7 @@ def test_killed_run_goes_on_to_the_same_bytes(repo: Path, distributed: str) -> N
     assert metrics["resampled_rate"] == pytest.approx(sum(r["resampled_rate"] for r in log) / 5)
     assert 0 <= metrics["unfilled_rate"] < 0.2
     shutil.rmtree(repo / "artifacts/grpo")
-    process = start(repo, "grpo", distributed, **CHANGES)
+    process = start_training(repo, "grpo", distributed, **CHANGES)
     wait_for(repo, "work/grpo/*/checkpoints/checkpoint-3/trainer_state.json", process)
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 143

@@ -16,8 +16,8 @@ import pytest
 from stages._contract.artifacts import read_jsonl, write_jsonl
 from stages.evaluate.params import EvaluateInputs, EvaluateParams
 from stages.evaluate.stage import fill, run
-from stages.generate.engine_params import EngineParams
-from tests.pipeline.tiny_model import answer, question, write_model
+from tests.engine import CPU
+from tests.tiny_model import answer, question, write_model
 
 TASKS = Path(__file__).parents[2] / "stages/evaluate/tasks"
 TASK = TASKS / "arithmetic.yaml"
@@ -28,19 +28,12 @@ PARAMS = EvaluateParams(
     cpu_isa="native",
     problems="artifacts/prompts/evaluate",
     shard_size=5,
-    engine=EngineParams(
-        batch_invariant=False,
-        dtype="float32",
+    engine=replace(
+        CPU,
         max_model_len=256,
         max_num_seqs=8,
         max_num_batched_tokens=512,
-        gpu_memory_utilization=None,
         kv_cache_memory_bytes=2**24,
-        block_size=32,
-        enforce_eager=True,
-        enable_chunked_prefill=False,
-        enable_prefix_caching=True,
-        tensor_parallel_size=1,
     ),
 )
 NUM_PROBLEMS = 12
@@ -93,6 +86,29 @@ def _run(cpu: int, models: Path, jobs: list[Job]) -> None:
         run(PARAMS, inputs, out, work)
 
 
+def _run_all(folder: Path, jobs: list[list[Job]]) -> None:
+    """Runs each list of jobs in a process of its own, all at the same time."""
+    cpus = sorted(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(len(jobs), get_context("spawn")) as pool:
+        for future in [
+            pool.submit(_run, cpu, folder, part)
+            for cpu, part in zip((cpus[0], cpus[-1]), jobs, strict=True)
+        ]:
+            future.result()
+
+
+def _make_rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"p{number}",
+            "task": "arithmetic",
+            "prompt": [{"role": "user", "content": question(number)}],
+            "answer": answer(number),
+        }
+        for number in range(10, 10 + NUM_PROBLEMS)
+    ]
+
+
 @pytest.mark.pipeline
 def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampled, greedy, and in another process sampled again: all problems, and half of them.
@@ -105,21 +121,14 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_model(tmp_path / "model")
     shutil.copytree(tmp_path / "model", tmp_path / "opens")
     _open_thoughts(tmp_path / "opens")
-    rows = [
-        {
-            "id": f"p{number}",
-            "task": "arithmetic",
-            "prompt": [{"role": "user", "content": question(number)}],
-            "answer": answer(number),
-        }
-        for number in range(10, 10 + NUM_PROBLEMS)
-    ]
+    rows = _make_rows()
     greedy = _write_task(tmp_path / "greedy_task", sampled=False)
     sampled = _write_task(tmp_path / "sampled_task", sampled=True)
     boxed = tmp_path / "gsm8k.yaml"
     text = (TASKS / "gsm8k.yaml").read_text()
     boxed.write_text(text.replace("max_gen_toks: 32768", "max_gen_toks: 16"))
-    jobs = [
+    # lm-eval sorts by text: in `sampled`, the problems of `part` (answer 2) come after all others.
+    jobs: list[list[Job]] = [
         [
             (tmp_path / "sampled", sampled, rows, []),
             (tmp_path / "greedy", greedy, rows, []),
@@ -133,16 +142,15 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             (tmp_path / "opens", sampled, rows, [1, 0]),
         ],
     ]
-    # lm-eval sorts by text: in `sampled`, the problems of `part` (answer 2) come after all others.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a process that is spawned loads torch at once
-    cpus = sorted(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(len(jobs), get_context("spawn")) as pool:
-        for future in [
-            pool.submit(_run, cpu, tmp_path, part)
-            for cpu, part in zip((cpus[0], cpus[-1]), jobs, strict=True)
-        ]:
-            future.result()
+    _run_all(tmp_path, jobs)
+    _check_greedy(tmp_path, rows)
+    _check_sampled(tmp_path)
+    _check_opened(tmp_path)
 
+
+def _check_greedy(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    """Responses are scored one by one, and counted."""
     samples = read_jsonl(tmp_path / "greedy/out/samples.jsonl")
     results = json.loads((tmp_path / "greedy/out/results.json").read_text())
     assert [row["id"] for row in samples] == [row["id"] for row in rows]
@@ -157,6 +165,9 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert results["accuracy"] == right / NUM_PROBLEMS
     assert results["num_samples"] == NUM_PROBLEMS
 
+
+def _check_sampled(tmp_path: Path) -> None:
+    """Samples of a problem differ, and are the same whenever and with whatever they are asked."""
     out = tmp_path / "sampled/out"
     samples = read_jsonl(out / "samples.jsonl")
     assert all(len(row["responses"]) == NUM_SAMPLES for row in samples)
@@ -165,7 +176,6 @@ def test_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for again in ("again", "goes on", "halves"):
             assert (tmp_path / again / "out" / name).read_bytes() == (out / name).read_bytes()
     assert read_jsonl(tmp_path / "part/out/samples.jsonl") == samples[1::2]
-    _check_opened(tmp_path)
 
 
 def _check_opened(tmp_path: Path) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from stages._contract.artifacts import sha256_tree
 from stages._live.reference import load_reference, update_references
 from stages._live.rows import LiveLog
-from tests.pipeline.repository import change, start
-from tests.pipeline.training import make_training, read_log
+from tests.repository import call, change, start, wait_for
+from tests.training import make_training, read_log
+
+if TYPE_CHECKING:
+    import subprocess
 
 pytestmark = pytest.mark.pipeline
 
@@ -32,46 +32,22 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_training(repo)
     change(repo, {"sft.num_train_epochs": 2.0, "report.recipe": "tiny"})
     script = ROOT / "tests/pipeline/train_seeds.py"
-    done = subprocess.run(
-        [sys.executable, script, "sft", *SEEDS],
-        cwd=repo,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    done = call(repo, "python", str(script), "sft", *SEEDS)
     assert done.returncode == 0, done.stderr
     shutil.rmtree(repo / "stages/_live/curves", ignore_errors=True)
     assert [path.name for path, _ in update_references(repo, write=True)] == ["sft.json"]
     return repo
 
 
-@pytest.fixture
-def repo(source: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(source, tmp_path / "repo"))
-
-
 def run(repo: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "stages", "run", "sft"],
-        cwd=repo,
-        env={**os.environ, **environment},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    done = call(repo, "python", "-m", "stages", "run", "sft", **environment)
     assert done.returncode == 0, done.stderr
     return done
 
 
 def track(repo: Path) -> tuple[int, list[str]]:
     """Returns status and lines of `python -m stages track sft`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "stages", "track", "sft"],
-        cwd=repo,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
+    done = call(repo, "python", "-m", "stages", "track", "sft")
     assert done.stderr == ""
     return done.returncode, done.stdout.splitlines()
 
@@ -132,11 +108,7 @@ def test_broken_data_is_warned_of(repo: Path) -> None:
 def test_resumed_run_has_its_whole_curve(repo: Path) -> None:
     change(repo, {"sft.save_steps": 2})
     process = start(repo, "sft")
-    deadline = time.monotonic() + 240
-    while not list(repo.glob("work/sft/*/checkpoints/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(repo, "work/sft/*/checkpoints/checkpoint-*/trainer_state.json", process)
     process.kill()
     process.communicate()
     run(repo)

@@ -15,7 +15,7 @@ from trl import GRPOConfig
 from stages._contract.params import load
 from stages.grpo.stage import WitnessedTrainer, to_trl
 from tests.algorithms import ALGORITHMS, apply
-from tests.pipeline.tiny_model import write_model
+from tests.tiny_model import write_model
 
 if TYPE_CHECKING:
     from stages.grpo.params import GrpoParams

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,9 @@ import pytest
 from safetensors.torch import load_file
 
 from stages._contract.artifacts import read_jsonl, sha256_tree
-from tests.pipeline.repository import change, read
-from tests.pipeline.tiny_model import answer, question
-from tests.pipeline.training import make_training, read_log
+from tests.repository import change, finish, read, start, succeed, wait_for
+from tests.tiny_model import answer, question
+from tests.training import make_training, read_log
 
 pytestmark = pytest.mark.pipeline
 
@@ -56,33 +53,17 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repo
 
 
-@pytest.fixture
-def repo(source: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(source, tmp_path / "repo", symlinks=True))
-
-
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def start(repo: Path, stage: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "stages", "exec", stage]
-    return subprocess.Popen(command, cwd=repo, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=300)
-    return process.returncode, said
-
-
 def run(repo: Path, stage: str) -> None:
-    status, said = finish(start(repo, stage))
-    assert status == 0, said
+    succeed(start(repo, stage, "exec"))
 
 
 def fails(repo: Path, stage: str) -> str:
     """Returns the last line that the stage says before it ends with 1."""
-    status, said = finish(start(repo, stage))
+    status, said = finish(start(repo, stage, "exec"))
     assert status == 1, said
     assert "Traceback" not in said
     return said.splitlines()[-1]
@@ -136,13 +117,8 @@ def test_killed_run_goes_on_to_the_same_bytes(repo: Path) -> None:
     whole = sha256_tree(repo / REWARD_MODEL)
     steps = (repo / "runs/preference.steps.jsonl").read_bytes()
     shutil.rmtree(repo / REWARD_MODEL)
-    process = start(repo, "preference")
-    deadline = time.monotonic() + 200
-    pattern = "work/preference/*/checkpoints/checkpoint-2/trainer_state.json"
-    while not any(path.stat().st_size for path in repo.glob(pattern)):
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    process = start(repo, "preference", "exec")
+    wait_for(repo, "work/preference/*/checkpoints/checkpoint-2/trainer_state.json", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (repo / REWARD_MODEL).exists()

@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,44 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from stages._contract.artifacts import sha256_tree
-from tests.pipeline.repository import change, read
-from tests.pipeline.training import NUM_TRACES, make_training, read_log
+from tests.repository import finish, read, wait_for
+from tests.training import NUM_TRACES, read_log, start_training, train
 
 pytestmark = pytest.mark.pipeline
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    repo = tmp_path_factory.mktemp("source") / "repo"
-    make_training(repo)
-    return repo
-
-
-@pytest.fixture
-def repo(source: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(source, tmp_path / "repo", symlinks=True))
-
-
-def start(repo: Path, stage: str, distributed: str, **changes: Any) -> subprocess.Popen[str]:
-    """Starts the stage in two processes, or in one that takes twice as many rows per pass."""
-    num = 1 if distributed == "none" else 2
-    values = {"distributed": distributed, "num_processes": num, **changes}
-    key = "per_device_train_batch_size"
-    values.setdefault(key, {"sft": 8, "grpo": 16}[stage] // num)
-    change(repo, {f"{stage}.{name}": value for name, value in values.items()})
-    command = [sys.executable, "-m", "stages", "exec", stage]
-    return subprocess.Popen(command, cwd=repo, stderr=subprocess.PIPE, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Returns the exit status, and what the stage has said."""
-    _, said = process.communicate(timeout=200)
-    return process.returncode, said
-
-
-def train(repo: Path, stage: str, distributed: str, **changes: Any) -> None:
-    status, said = finish(start(repo, stage, distributed, **changes))
-    assert status == 0, said
 
 
 def test_two_processes_learn_what_one_learns_from_the_same_batches(repo: Path) -> None:
@@ -103,7 +66,7 @@ def test_killed_processes_go_on_from_their_checkpoint_to_the_same_bytes(repo: Pa
     whole = sha256_tree(repo / "artifacts/sft")
     steps = (repo / "runs/sft.steps.jsonl").read_bytes()
     shutil.rmtree(repo / "artifacts/sft")
-    process = start(repo, "sft", "zero3", save_steps=1)
+    process = start_training(repo, "sft", "zero3", save_steps=1)
     wait_for(repo, "work/sft/*/checkpoints/checkpoint-2/trainer_state.json", process)
     process.send_signal(signal.SIGTERM)
     status, said = finish(process)
@@ -126,7 +89,7 @@ def test_replaced_reference_is_part_of_a_checkpoint(repo: Path, distributed: str
     log = read_log(repo, "grpo")
     assert log[2]["kl"] < log[1]["kl"], "the reference was replaced after the second step"
     shutil.rmtree(repo / "artifacts/grpo")
-    process = start(repo, "grpo", distributed, **changes)
+    process = start_training(repo, "grpo", distributed, **changes)
     wait_for(repo, "work/grpo/*/checkpoints/checkpoint-3/trainer_state.json", process)
     process.send_signal(signal.SIGTERM)
     assert finish(process)[0] == 143
@@ -136,7 +99,7 @@ def test_replaced_reference_is_part_of_a_checkpoint(repo: Path, distributed: str
 
 
 def test_mistake_is_one_line(repo: Path) -> None:
-    status, said = finish(start(repo, "sft", "ddp", max_length=20))
+    status, said = finish(start_training(repo, "sft", "ddp", max_length=20))
     assert status == 1
     (line,) = [line for line in said.splitlines() if "rederive" in line]
     assert line.startswith("rederive: sft: sft.max_length is 20 tokens, but 32 of 32 traces")
@@ -144,7 +107,7 @@ def test_mistake_is_one_line(repo: Path) -> None:
 
 
 def test_process_that_dies_ends_the_others(repo: Path) -> None:
-    process = start(repo, "sft", "ddp", num_train_epochs=10000.0)
+    process = start_training(repo, "sft", "ddp", num_train_epochs=10000.0)
     wait_for(repo, "work/sft/*/steps.jsonl", process)
     victim = worker_of_rank(process.pid, 1)
     os.kill(victim, signal.SIGKILL)
@@ -153,14 +116,6 @@ def test_process_that_dies_ends_the_others(repo: Path) -> None:
     last = said.splitlines()[-1]
     assert last.startswith("rederive: sft: process 1 was ended by SIGKILL, and the others were")
     assert not (repo / "artifacts/sft").exists()
-
-
-def wait_for(repo: Path, pattern: str, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in repo.glob(pattern)):
-        assert process.poll() is None, finish(process)
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def worker_of_rank(parent: int, rank: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.repository import call, read
+from tests.repository import call, read
 
 pytestmark = pytest.mark.pipeline
 
@@ -20,18 +20,18 @@ PYTHON = str(ROOT / ".venv-provenance/bin/python")
 
 
 @pytest.fixture(scope="module")
-def exported(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with the export of the tiny recipe."""
     out = tmp_path_factory.mktemp("provenance") / "provenance"
-    done = call(repo, PYTHON, "-m", "stages", "provenance", str(out))
+    done = call(recipe, PYTHON, "-m", "stages", "provenance", str(out))
     assert done.returncode == 0, done.stderr
     return out
 
 
 @pytest.fixture(scope="module")
-def validated(repo: Path, exported: Path) -> dict[str, Any]:
+def validated(recipe: Path, exported: Path) -> dict[str, Any]:
     """Returns what the validators found in it."""
-    return validate(exported, repo)
+    return validate(exported, recipe)
 
 
 def validate(exported: Path, repo: Path) -> dict[str, Any]:
@@ -42,13 +42,13 @@ def validate(exported: Path, repo: Path) -> dict[str, Any]:
     return found
 
 
-def test_each_stage_has_an_attestation(repo: Path, validated: dict[str, Any]) -> None:
+def test_each_stage_has_an_attestation(recipe: Path, validated: dict[str, Any]) -> None:
     found = validated["attestations"]
-    assert set(found) == {path.stem for path in (repo / "runs").glob("*.json")}
+    assert set(found) == {path.stem for path in (recipe / "runs").glob("*.json")}
     assert {entry["predicate"] for entry in found.values()} == {"https://slsa.dev/provenance/v1"}
     grpo = found["grpo"]
     assert grpo["subjects"] == {"artifacts/grpo": ["dirHash"], "metrics/grpo.json": ["sha256"]}
-    sft = read(repo, "runs/sft.json")
+    sft = read(recipe, "runs/sft.json")
     assert grpo["inputs"]["artifacts/sft"] == {"dirHash": sft["outputs"]["artifacts/sft"]}
     assert set(grpo["inputs"]) >= {"source", "containers/cpu.lock.txt", "stages/sft/training.py"}
     assert set(grpo["inputs"]["artifacts/prompts/rl.jsonl"]) == {"sha256"}
@@ -61,7 +61,7 @@ def test_bill_of_materials_has_every_locked_package(validated: dict[str, Any]) -
     assert validated["sboms"] == {"cpu.cdx.json": expected}
 
 
-def test_data_sets_are_read_row_by_row(repo: Path, validated: dict[str, Any]) -> None:
+def test_data_sets_are_read_row_by_row(recipe: Path, validated: dict[str, Any]) -> None:
     found = validated["croissant"]
     assert {name: entry["errors"] for name, entry in found.items()} == {
         "filter": [],
@@ -71,17 +71,7 @@ def test_data_sets_are_read_row_by_row(repo: Path, validated: dict[str, Any]) ->
     assert found["prompts"]["rows"]["train"] == 40
     assert found["prompts"]["rows"]["evaluate-arithmetic"] == 40
     assert sum(found["generate"]["rows"].values()) == 160
-    assert found["filter"]["rows"]["train"] == read(repo, "metrics/filter.json")["num_kept"]
-
-
-def test_model_cards_have_the_results(repo: Path, validated: dict[str, Any]) -> None:
-    expected = {
-        model: {
-            "arithmetic": read(repo, f"metrics/evaluate/{model}.json")["arithmetic"]["accuracy"]
-        }
-        for model in ("base", "sft", "grpo")
-    }
-    assert validated["cards"] == expected
+    assert found["filter"]["rows"]["train"] == read(recipe, "metrics/filter.json")["num_kept"]
 
 
 def test_crate_is_a_workflow_run_crate(validated: dict[str, Any]) -> None:
@@ -97,7 +87,7 @@ def test_crate_is_a_workflow_run_crate(validated: dict[str, Any]) -> None:
     }
 
 
-def test_validators_refuse_what_is_wrong(repo: Path, exported: Path, tmp_path: Path) -> None:
+def test_validators_refuse_what_is_wrong(recipe: Path, exported: Path, tmp_path: Path) -> None:
     """Without its main entity, a crate is no workflow run."""
     broken = tmp_path / "broken"
     shutil.copytree(exported, broken)
@@ -106,16 +96,16 @@ def test_validators_refuse_what_is_wrong(repo: Path, exported: Path, tmp_path: P
     root = next(entity for entity in crate["@graph"] if entity["@id"] == "./")
     del root["mainEntity"]
     path.write_text(json.dumps(crate))
-    assert validate(broken, repo)["crate"] != []
+    assert validate(broken, recipe)["crate"] != []
 
 
-def test_signature_holds_for_the_statement_alone(repo: Path, tmp_path: Path) -> None:
+def test_signature_holds_for_the_statement_alone(recipe: Path, tmp_path: Path) -> None:
     """Signed with a user's key; checked with openssl on what DSSE says is signed."""
     key, public, out = tmp_path / "key.pem", tmp_path / "public.pem", tmp_path / "provenance"
     openssl = ["openssl", "pkey", "-in", str(key), "-pubout", "-out", str(public)]
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
     subprocess.run(openssl, check=True)
-    done = call(repo, PYTHON, "-m", "stages", "provenance", str(out), "--key", str(key))
+    done = call(recipe, PYTHON, "-m", "stages", "provenance", str(out), "--key", str(key))
     assert done.returncode == 0, done.stderr
     envelope = json.loads((out / "attestations/sft.intoto.dsse.json").read_text())
     payload = base64.b64decode(envelope["payload"])
@@ -132,12 +122,12 @@ def test_signature_holds_for_the_statement_alone(repo: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("content", [None, "not a key"])
-def test_key_that_is_none_is_one_line(repo: Path, tmp_path: Path, content: str | None) -> None:
+def test_key_that_is_none_is_one_line(recipe: Path, tmp_path: Path, content: str | None) -> None:
     key = tmp_path / "key.pem"
     if content:
         key.write_text(content)
     out = tmp_path / "provenance"
-    done = call(repo, PYTHON, "-m", "stages", "provenance", str(out), "--key", str(key))
+    done = call(recipe, PYTHON, "-m", "stages", "provenance", str(out), "--key", str(key))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"rederive: --key {key} is no unencrypted private key")

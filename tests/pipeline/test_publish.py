@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stages._audit.verify import verify
 from stages._contract.artifacts import read_jsonl
 from tests.git import git
-from tests.pipeline.repository import read
 from tests.publish.calling import TOKEN, call, publish, refused, succeeded
 from tests.publish.hub import running_hub
+from tests.repository import read
 
 if TYPE_CHECKING:
     from tests.publish.hub import Repository
@@ -36,28 +36,28 @@ def download(repository: Repository, folder: Path) -> Path:
     return folder
 
 
-def test_what_the_hub_holds_can_be_loaded(repo: Path, tmp_path: Path) -> None:
+def test_what_the_hub_holds_can_be_loaded(recipe: Path, tmp_path: Path) -> None:
     with running_hub(TOKEN) as hub:
         env = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
         arguments = ("sft", "grpo", "filter", "--to", "hub", "--repo", "org/re", *LICENCE, "--push")
-        succeeded(publish(repo, *arguments, env=env))
+        succeeded(publish(recipe, *arguments, env=env))
     for name in ("sft", "grpo"):
         folder = download(hub.repositories[f"org/re-{name}"], tmp_path / name)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        folders = (folder, repo / "artifacts" / name)
+        folders = (folder, recipe / "artifacts" / name)
         models = [AutoModelForCausalLM.from_pretrained(path) for path in folders]
         tokens = tokenizer("Calculate 1 + 2", return_tensors="pt")
         logits = [model(**tokens).logits for model in models]
         assert torch.equal(*logits)
         done = call(folder, "sha256sum", "--quiet", "--check", "provenance/SHA256SUMS")
         assert (done.returncode, done.stdout) == (0, "")
-        check_card(repo, name, folder)
+        check_card(recipe, name, folder)
     folder = download(hub.repositories["org/re-filter"], tmp_path / "filter")
     rows = load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    recorded = read_jsonl(repo / "artifacts/filter/train.jsonl")
+    recorded = read_jsonl(recipe / "artifacts/filter/train.jsonl")
     assert [row["completion"] for row in rows] == [row["completion"] for row in recorded]
     own = (folder / "provenance/README.md").read_bytes()
-    assert own == (repo / "artifacts/filter/README.md").read_bytes()
+    assert own == (recipe / "artifacts/filter/README.md").read_bytes()
 
 
 def check_card(repo: Path, name: str, folder: Path) -> None:
@@ -80,12 +80,12 @@ def check_card(repo: Path, name: str, folder: Path) -> None:
     assert f"| {name} | 0 | `{commit[:10]}` |" in card.text
 
 
-def test_a_clone_that_pulls_all_of_it_verifies(repo: Path, tmp_path: Path) -> None:
+def test_a_clone_that_pulls_all_of_it_verifies(recipe: Path, tmp_path: Path) -> None:
     """All artifacts are here then, and are what lock and manifests say."""
     remote = ("--to", "remote", "--remote", str(tmp_path / "remote"), *LICENCE, "--push")
-    lines = succeeded(publish(repo, *remote))
+    lines = succeeded(publish(recipe, *remote))
     clone = tmp_path / "clone"
-    git(tmp_path, "clone", "-q", str(repo), str(clone))
+    git(tmp_path, "clone", "-q", str(recipe), str(clone))
     for command in lines[lines.index("in a fresh clone:") + 1 : -1]:
         done = call(clone, *command.split())
         assert done.returncode == 0, done.stderr
@@ -95,10 +95,10 @@ def test_a_clone_that_pulls_all_of_it_verifies(repo: Path, tmp_path: Path) -> No
     assert [claim for claim in claims if claim.note == "its output is not here"] == []
 
 
-def test_scores_of_another_model_are_refused(repo: Path, tmp_path: Path) -> None:
+def test_scores_of_another_model_are_refused(recipe: Path, tmp_path: Path) -> None:
     """A model of a later run, beside evaluations of the one before."""
     copy = tmp_path / "copy"
-    shutil.copytree(repo, copy, symlinks=True)
+    shutil.copytree(recipe, copy, symlinks=True)
     lock = copy / "dvc.lock"
     entries = lock.read_text(encoding="utf-8").split("  evaluate@sft-arithmetic:")
     digest = entries[1].split("path: artifacts/sft\n")[1].split("md5: ")[1].split("\n")[0]

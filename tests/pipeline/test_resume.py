@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stages._contract.artifacts import sha256_file, sha256_tree
-from tests.pipeline.repository import finish, read, start
+from tests.repository import read, start, succeed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,14 +86,14 @@ def kill_at_random(repo: Path, stage: str) -> None:
 def go_on(repo: Path, stage: str) -> None:
     """Runs the stage to its end, and checks that it did not begin anew."""
     before = saved(repo, stage)
-    finish(start(repo, stage))
+    succeed(start(repo, stage))
     assert read(repo, f"runs/{stage}.json")["facts"][FACT[stage]] == before
 
 
 @pytest.fixture
-def repos(repo: Path, tmp_path: Path) -> dict[str, Path]:
+def repos(recipe: Path, tmp_path: Path) -> dict[str, Path]:
     """Returns a copy for each stage, so that none reads what another one is publishing."""
-    return {stage: Path(shutil.copytree(repo, tmp_path / stage, symlinks=True)) for stage in FACT}
+    return {stage: Path(shutil.copytree(recipe, tmp_path / stage, symlinks=True)) for stage in FACT}
 
 
 def at_once(repos: dict[str, Path], action: Callable[[Path, str], None]) -> None:
@@ -135,16 +135,16 @@ def test_kills_at_random(repos: dict[str, Path]) -> None:
     assert digests(repos) == before
 
 
-def test_part_that_another_job_did_is_taken(repo: Path, tmp_path: Path) -> None:
+def test_part_that_another_job_did_is_taken(recipe: Path, tmp_path: Path) -> None:
     """The second of two has the second of three shards, of 16 problems each."""
-    clone = Path(shutil.copytree(repo, tmp_path / "clone", symlinks=True))
+    clone = Path(shutil.copytree(recipe, tmp_path / "clone", symlinks=True))
     before = sha256_tree(clone / "artifacts/generate")
     command = [sys.executable, "-m", "stages", "exec", "generate", "--part", "2/2"]
     subprocess.run(command, cwd=clone, check=True)
     assert [path.name for path in clone.glob("work/generate/*/shard-*")] == ["shard-00001.jsonl"]
     assert sha256_tree(clone / "artifacts/generate") == before, "a part publishes nothing"
     shutil.rmtree(clone / "artifacts/generate")
-    finish(start(clone, "generate"))
+    succeed(start(clone, "generate"))
     facts = read(clone, "runs/generate.json")["facts"]
     assert facts["resumed_after_num_prompts"] == 16
     assert [part["generator"] for part in facts["parts"]] == ["vllm"]

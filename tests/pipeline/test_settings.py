@@ -16,7 +16,7 @@ import pytest
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load
 from stages._contract.seeding import derive
-from tests.pipeline.repository import call, change, dvc, read
+from tests.repository import call, change, dvc, read
 
 if TYPE_CHECKING:
     from stages.generate.params import GenerateParams
@@ -75,8 +75,8 @@ def _read_seeds(worker: Any) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def found(repo: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", __name__, str(repo)]
+def found(recipe: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", __name__, str(recipe)]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(command, cwd=root, text=True, capture_output=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"settings"')]
@@ -116,19 +116,19 @@ def test_each_request_has_its_own_seed_in_the_worker(found: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("stage", ["generate", "sft", "grpo", "evaluate-sft-arithmetic"])
-def test_manifests_have_the_settings(repo: Path, stage: str) -> None:
-    settings = read(repo, f"runs/{stage}.json")["facts"]["settings"]
+def test_manifests_have_the_settings(recipe: Path, stage: str) -> None:
+    settings = read(recipe, f"runs/{stage}.json")["facts"]["settings"]
     assert settings["num_threads"] == 2
     assert settings["cpu_capability"] == "AVX2"
     assert settings["mkl_branch"] in ("avx2", "auto")
     assert settings["deterministic_algorithms"] == (stage in ("sft", "grpo"))
 
 
-def test_steps_are_witnessed(repo: Path) -> None:
-    grpo = read_jsonl(repo / "runs/grpo.steps.jsonl")
+def test_steps_are_witnessed(recipe: Path) -> None:
+    grpo = read_jsonl(recipe / "runs/grpo.steps.jsonl")
     assert [row["step"] for row in grpo] == [0, 1, 2, 3]
     assert set(grpo[1]) == {"step", "rollouts", "rewards", "advantages", "weights", "tensors"}
-    sft = read_jsonl(repo / "runs/sft.steps.jsonl")
+    sft = read_jsonl(recipe / "runs/sft.steps.jsonl")
     assert set(sft[1]) == {"step", "batch", "weights", "tensors"}
     assert sft[-1]["weights"] == grpo[0]["weights"], "grpo starts from what sft ended with"
     for rows in (sft, grpo):
@@ -138,17 +138,17 @@ def test_steps_are_witnessed(repo: Path) -> None:
     assert len({row["weights"] for row in sft}) == len(sft) - 1
     assert len({row["weights"] for row in grpo}) == 4
     assert len({row["rollouts"] for row in grpo[1:]}) == 3
-    generate = read_jsonl(repo / "runs/generate.steps.jsonl")
+    generate = read_jsonl(recipe / "runs/generate.steps.jsonl")
     assert len({row["traces"] for row in generate}) == 40
 
 
-def test_other_arithmetic_is_found_in_the_steps(repo: Path, tmp_path: Path) -> None:
+def test_other_arithmetic_is_found_in_the_steps(recipe: Path, tmp_path: Path) -> None:
     """As on another machine: SSE2 instead of AVX2 in MKL, and the first tensor that shows it."""
     copy = tmp_path / "copy"
-    shutil.copytree(repo, copy)
+    shutil.copytree(recipe, copy)
     change(copy, {"sft.cpu_isa": "portable"})
     dvc(copy, "repro", "sft")
-    done = call(repo, "python", "-m", "stages", "bisect", str(repo), str(copy))
+    done = call(recipe, "python", "-m", "stages", "bisect", str(recipe), str(copy))
     assert done.returncode == 1, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "stage sft: reads other params, and writes something else"

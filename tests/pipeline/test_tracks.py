@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages._contract.artifacts import read_jsonl
-from tests.pipeline.repository import change, changed, dvc, read, would_run
+from tests.repository import change, changed, dvc, read, would_run
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]  # all tracks run in its fixture
 
@@ -21,10 +21,10 @@ ALL = "--all-pipelines"
 
 
 @pytest.fixture(scope="module")
-def tracks(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tracks(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a copy of the recipe's repository in which the tracks have run."""
     copy = tmp_path_factory.mktemp("tracks") / "repo"
-    shutil.copytree(repo, copy, symlinks=True)
+    shutil.copytree(recipe, copy, symlinks=True)
     shutil.copytree(ROOT / "tracks", copy / "tracks", ignore=shutil.ignore_patterns("dvc.lock"))
     core = YAML(typ="safe", pure=True).load(copy / "params.yaml")
     source = core["prompts"]["sources"]["arithmetic"]
@@ -141,8 +141,8 @@ def test_second_run_runs_nothing(tracks: Path) -> None:
     assert "Data and pipelines are up to date." in dvc(tracks, "repro", ALL)
 
 
-def test_core_is_what_it_was(repo: Path, tracks: Path) -> None:
-    assert (tracks / "dvc.lock").read_bytes() == (repo / "dvc.lock").read_bytes()
+def test_core_is_what_it_was(recipe: Path, tracks: Path) -> None:
+    assert (tracks / "dvc.lock").read_bytes() == (recipe / "dvc.lock").read_bytes()
 
 
 def test_change_of_a_section_runs_it_and_what_follows(tracks: Path) -> None:

@@ -22,8 +22,8 @@ from stages.grpo.rewards.text import (
     reasoning_steps_reward,
     tag_count_reward,
 )
+from tests.property.texts import TAGS, plain
 
-TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 CODE = "```python\npass\n```"
 LOOK_ALIKES = {"<": "＜", ">": "＞", "/": "∕", "t": "ｔ", "i": "і", "k": "к", "a": "а", "s": "ѕ"}
 GOLD = r"\frac{63}{400}"
@@ -36,7 +36,6 @@ fixed = settings(derandomize=True, deadline=None)
 code_format_reward = get_code_format_reward()
 english, chinese = (get_language_consistency_reward(name) for name in ("en", "zh"))
 
-plain = st.text().filter(lambda text: not any(tag in text for tag in TAGS))
 # Text that is made of what the rewards look for.
 parts = ["\n", " ", "1", "a", "so it is", "所以", "Step 1:", "First,", "$", "`", "\\boxed{1}", CODE]
 texts = st.lists(st.sampled_from([*TAGS, *(f"{tag}\n" for tag in TAGS), *parts])).map("".join)

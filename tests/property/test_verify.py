@@ -6,9 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.filter.verify import Response, is_correct, is_equal, parse
-
-TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
-plain = st.text().filter(lambda text: not any(tag in text for tag in TAGS))
+from tests.property.texts import TAGS, plain
 
 
 @given(plain, plain, st.text(alphabet=" \n\t"))

@@ -18,7 +18,6 @@ import rocrate
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from google.protobuf import json_format
-from huggingface_hub import ModelCard
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
@@ -82,15 +81,6 @@ def check_croissant(folder: Path, artifacts: Path) -> dict[str, Any]:
     return found
 
 
-def check_cards(folder: Path) -> dict[str, Any]:
-    """Returns the results that the hub's library reads from each card."""
-    found = {}
-    for path in sorted((folder / "models").iterdir()):
-        results = ModelCard.load(path).data.eval_results
-        found[path.stem] = {result.dataset_type: result.metric_value for result in results}
-    return found
-
-
 def check_crate(folder: Path, severity: str) -> list[str]:
     """Returns what roc-validator finds wrong with the crate, as a Workflow Run Crate."""
 
@@ -122,7 +112,6 @@ if __name__ == "__main__":
         "attestations": check_attestations(exported),
         "sboms": check_sboms(exported),
         "croissant": check_croissant(exported, repository / "artifacts"),
-        "cards": check_cards(exported),
         "crate": check_crate(exported, "REQUIRED"),
         "crate_recommended": check_crate(exported, "RECOMMENDED"),
     }

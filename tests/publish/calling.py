@@ -12,9 +12,9 @@ from stages._contract.artifacts import sha256_tree
 from stages._publish.publish import Options
 from stages._publish.publish import publish as run_publish
 from tests.git import git
-from tests.pipeline.recipe import make_source
-from tests.pipeline.repository import change, dvc
-from tests.pipeline.tiny_model import write_model, write_problems
+from tests.recipe import make_source
+from tests.repository import change, dvc
+from tests.tiny_model import write_model, write_problems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,8 +18,8 @@ from stages._publish.files import digest_as_dvc, digest_folder, read_file, read_
 from stages._publish.licence import Source, choose_licence, list_sources
 from stages._publish.record import check_record, check_tree, choose, find_commit, list_artifacts
 from tests.git import git
-from tests.pipeline.repository import call as call_here
 from tests.publish.calling import commit, copy_of, refused
+from tests.repository import call as call_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable

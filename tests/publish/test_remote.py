@@ -12,7 +12,6 @@ import pytest
 
 from stages._contract.artifacts import sha256_tree
 from tests.git import git
-from tests.pipeline.repository import call as call_here
 from tests.publish.calling import (
     AWS,
     call,
@@ -24,6 +23,7 @@ from tests.publish.calling import (
     succeeded,
 )
 from tests.publish.conftest import connect
+from tests.repository import call as call_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

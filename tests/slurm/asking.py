@@ -8,7 +8,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from tests.demo import make_demo, write_stage
-from tests.pipeline.tiny_model import write_model
+from tests.tiny_model import write_model
 
 ROOT = Path(__file__).parents[2]
 PARAMS = {

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.demo import make_demo
-from tests.pipeline.repository import change, read
+from tests.repository import change, read
 from tests.slurm.launching import Launched, add_site, jobs_of, launch, let_go, set_needs
-from tests.slurm.training import copy_with_site, digests
+from tests.slurm.pausing import copy_with_site, digests
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
@@ -242,17 +242,17 @@ def test_task_of_a_lost_node_alone_starts_again_elsewhere(cluster: Cluster, demo
 
 @pytest.mark.timeout(600)  # with the recipe that it may be the first to ask for
 def test_stages_of_the_recipe_leave_the_bytes_of_one_piece(
-    cluster: Cluster, repo: Path, tmp_path: Path
+    cluster: Cluster, recipe: Path, tmp_path: Path
 ) -> None:
     """40 problems: three shards of generate on two tasks, and as many of an evaluation."""
-    clone = copy_with_site(repo, tmp_path, "00:10:00")
+    clone = copy_with_site(recipe, tmp_path, "00:10:00")
     set_needs(clone, "generate", "evaluate", array=2)
     change(clone, {"evaluate.shard_size": 16})
     cell = ("evaluate", "--model", "sft", "--task", "arithmetic")
     for arguments, name in ((("generate",), "generate"), (cell, "evaluate/sft/arithmetic")):
         launched = launch(cluster, clone, *arguments)
         assert launched.finish(timeout_s=240) == 0, launched.text()
-        assert digests(clone, name) == digests(repo, name)
+        assert digests(clone, name) == digests(recipe, name)
         facts = read(clone, f"runs/{name.replace('/', '-')}.json")["facts"]
         assert len(facts["parts"]) == 2
     assert len(jobs_of(cluster, clone)) == 2 * 3

@@ -10,9 +10,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.demo import make_demo, write_stage
-from tests.pipeline.repository import dvc, ran, read, would_run
+from tests.repository import dvc, ran, read, would_run
 from tests.slurm.launching import WAITS, add_image_site, jobs_of, launch, let_go, set_needs
-from tests.slurm.training import digests
+from tests.slurm.pausing import digests
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster
@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.container, pytest.mark.timeout(1500
 
 
 def test_recipe_in_the_image_is_the_recipe_of_here(
-    cluster: Cluster, image: Path, repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, image: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clone = Path(shutil.copytree(repo, tmp_path / "clone", symlinks=True))
+    clone = Path(shutil.copytree(recipe, tmp_path / "clone", symlinks=True))
     add_image_site(clone, image)
     stages = list(YAML(typ="safe").load(clone / "dvc.lock")["stages"])
     set_needs(clone, *{stage.partition("@")[0] for stage in stages})

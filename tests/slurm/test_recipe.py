@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pipeline.repository import call, change, dvc, ran, would_run
+from tests.repository import call, change, dvc, ran, would_run
 from tests.slurm.launching import jobs_of
-from tests.slurm.training import copy_with_site, digests
+from tests.slurm.pausing import copy_with_site, digests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slurm
 
 
 @pytest.fixture
-def clone(repo: Path, tmp_path: Path) -> Path:
+def clone(recipe: Path, tmp_path: Path) -> Path:
     """Returns a copy of the repository with a site."""
-    return copy_with_site(repo, tmp_path, "00:10:00")
+    return copy_with_site(recipe, tmp_path, "00:10:00")
 
 
 def use_site(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.pipeline.repository import read
+from tests.repository import read
 from tests.slurm.launching import Launched, launch
-from tests.slurm.training import Paused, copy_with_site, digests
+from tests.slurm.pausing import Paused, copy_with_site, digests
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,14 +30,14 @@ class Resumed:
 
 @pytest.fixture(scope="module")
 def resumed(
-    cluster: Cluster, repo: Path, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster, recipe: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Resumed]:
     """Returns two launches, at once: of one the time is over, of the other one the node is lost."""
     # Slurm looks twice a minute, and may warn half a minute early: 25 s after the start at least.
     site = {"options": ["--nodelist=node1"], "signal_before_end_s": 5}
-    warned = copy_with_site(repo, tmp_path_factory.mktemp("warned"), "00:01:00", **site)
+    warned = copy_with_site(recipe, tmp_path_factory.mktemp("warned"), "00:01:00", **site)
     site = {"options": ["--exclude=node1"]}
-    lost = copy_with_site(repo, tmp_path_factory.mktemp("lost"), "00:10:00", **site)
+    lost = copy_with_site(recipe, tmp_path_factory.mktemp("lost"), "00:10:00", **site)
     launches = [launch(cluster, one, "sft") for one in (warned, lost)]
     with ThreadPoolExecutor() as pool:
         in_time, on_node = pool.map(Paused, launches)
@@ -57,7 +57,7 @@ def resumed(
 
 @pytest.mark.parametrize("name", ["warned", "lost"])
 def test_stage_goes_on_from_its_checkpoint_to_the_same_bytes(
-    resumed: dict[str, Resumed], repo: Path, name: str
+    resumed: dict[str, Resumed], recipe: Path, name: str
 ) -> None:
     launched = resumed[name].launched
     assert launched.finish() == 0, launched.text()
@@ -65,7 +65,7 @@ def test_stage_goes_on_from_its_checkpoint_to_the_same_bytes(
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
     facts = read(launched.repo, "runs/sft.json")["facts"]
     assert facts["resumed_from_step"] == resumed[name].step == 2
-    assert digests(launched.repo, "sft") == digests(repo, "sft")
+    assert digests(launched.repo, "sft") == digests(recipe, "sft")
 
 
 def test_warned_job_says_what_happened(resumed: dict[str, Resumed]) -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.pipeline.repository import change, read
-from tests.pipeline.training import make_training, read_log
+from tests.repository import change, read
 from tests.slurm.launching import add_image_site, add_site, launch, set_needs
+from tests.training import make_training, read_log
 
 if TYPE_CHECKING:
     from tests.slurm.cluster import Cluster

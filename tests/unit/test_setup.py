@@ -122,7 +122,27 @@ def test_the_public_wheel_is_the_locked_one() -> None:
     text = noxfile.LOCK.read_text(encoding="utf-8")
     digest = "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"
     assert f"torch==2.13.0+cpu \\\n    --hash=sha256:{digest}\n" in text
-    assert noxfile.TORCH_URL.endswith("/torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl")
+    torch = noxfile.read_torch()
+    assert torch.url == (
+        "https://download.pytorch.org/whl/cpu/"
+        f"torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl#sha256={digest}"
+    )
+
+
+def test_a_renewed_lock_has_its_own_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "cpu.lock.txt"
+    block = "torch==2.14.1+cpu \\\n    --hash=sha256:aa"
+    lock.write_text(f"a==1 \\\n    --hash=sha256:bb\n{block}\nz==1 \\\n    --hash=sha256:cc\n")
+    monkeypatch.setattr(noxfile, "LOCK", lock)
+    monkeypatch.setattr(noxfile, "VENV", tmp_path)
+    torch = noxfile.read_torch()
+    assert (torch.requirement, torch.version) == (block, "2.14.1+cpu")
+    assert torch.url.endswith("/torch-2.14.1%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl#sha256=aa")
+    packages = tmp_path / "lib/python3.11/site-packages"
+    (packages / "torch-2.13.0+cpu.dist-info").mkdir(parents=True)
+    assert not noxfile.has_torch()
+    (packages / "torch-2.14.1+cpu.dist-info").mkdir()
+    assert noxfile.has_torch()
 
 
 def test_stamp_follows_the_lock(tmp_path: Path) -> None:
@@ -159,3 +179,12 @@ def test_machine_that_cannot_hold_the_environment_is_told_why(
         patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
         assert "8 GB of disk are needed" in str(noxfile.find_problem())
         assert "1.0 are free" in str(noxfile.find_problem())
+
+
+def test_clone_of_an_audit_has_no_recorded_seeds(tmp_path: Path) -> None:
+    for name in ("metrics/seeds/1.json", "metrics/results/seeds/1/sft.jsonl", "metrics/sft.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    noxfile.remove_seeds(tmp_path)
+    assert sorted(tmp_path.rglob("*.json*")) == [tmp_path / "metrics/sft.json"]
+    noxfile.remove_seeds(tmp_path)  # of a repository that has recorded none

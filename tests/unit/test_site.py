@@ -74,6 +74,18 @@ def test_metrics_are_the_recorded_ones() -> None:
     assert f"| `num_completions` | {recorded['num_completions']} |" in page
     assert f"| `final_reward` | {recorded['final_reward']:.6g} |" in page
     assert "| `arithmetic.accuracy` |" in page
+    listed = subprocess.run(
+        ["git", "ls-files", "metrics/*.json"], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    files = {path for path in listed.stdout.split() if "/seeds/" not in path}
+    assert set(re.findall(r"(?m)^## (.*)", page)) == files
+
+
+def test_site_is_made_again_when_one_of_its_pages_changes() -> None:
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    (watched,) = re.findall(r"(?m)^watch: \[(.*)\]$", text)
+    pages = re.findall(r"(?m)^ +- (?:[^:\n]+: )?(\S+\.md)$", text)
+    assert {page.split("/")[0] for page in pages} <= set(watched.split(", "))
 
 
 def test_help_is_what_the_command_prints() -> None:

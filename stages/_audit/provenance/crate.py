@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rocrate.model.computerlanguage import ComputerLanguage
 from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
+from ruamel.yaml import YAML
 
 from stages._contract.params import stage_names
 
@@ -25,7 +26,6 @@ PROFILES = (
     ("https://w3id.org/ro/wfrun/workflow/0.5", "Workflow Run Crate", "0.5"),
     ("https://w3id.org/workflowhub/workflow-ro-crate/1.0", "Workflow RO-Crate", "1.0"),
 )
-_READ = ("params.yaml", "containers/cpu.lock.txt")
 _WRITTEN = ("dvc.lock", "metrics/*.json", "metrics/evaluate/*.json", "metrics/report/results.md")
 _FORMATS = {".json": "application/json", ".yaml": "application/yaml", ".md": "text/markdown"}
 _RECORDED = ("runs/*.json", "README.md", "REPRODUCE.md")
@@ -41,7 +41,11 @@ def write_crate(root: Path, run: Run, exported: Path) -> None:
     """
     others = sorted(path for path in exported.rglob("*") if path.is_file())
     crate = ROCrate(gen_preview=False, version="1.1")
-    crate.name = "Rederive: DeepSeek-R1's recipe, on a CPU"
+    sections = YAML(typ="safe", pure=True).load(root / "params.yaml")
+    recipe = sections["report"]["recipe"]
+    images = sorted({section["image"] for section in sections.values() if "image" in section})
+    read = ("params.yaml", *(f"containers/{image}.lock.txt" for image in images))
+    crate.name = f"Rederive: the recipe {recipe}, after DeepSeek-R1's"
     crate.description = "Workflow, parameters, results and provenance of one run of the recipe."
     crate.license = _add_license(crate)
     crate.root_dataset["conformsTo"] = [_add_profile(crate, *profile) for profile in PROFILES]
@@ -51,7 +55,7 @@ def write_crate(root: Path, run: Run, exported: Path) -> None:
         kind: [
             _add(crate, root, path) for pattern in patterns for path in sorted(root.glob(pattern))
         ]
-        for kind, patterns in (("read", _READ), ("written", _WRITTEN), ("recorded", _RECORDED))
+        for kind, patterns in (("read", read), ("written", _WRITTEN), ("recorded", _RECORDED))
     }
     for path in others:
         _add(crate, exported, path)

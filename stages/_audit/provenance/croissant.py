@@ -33,7 +33,7 @@ _TYPES: dict[type, Any] = {
 
 
 def make_croissant(
-    folder: Path, name: str, kind: str, date: str, licence: str = "Apache-2.0"
+    folder: Path, name: str, kind: str, date: str, licence: str | None = None
 ) -> dict[str, Any]:
     """Returns the description of a data set as JSON-LD, which mlcroissant has validated.
 
@@ -44,7 +44,7 @@ def make_croissant(
         name: what it is called, after "rederive-".
         kind: a key of DATASETS, the stage that made it.
         date: of its making, in ISO format.
-        licence: its identifier in SPDX's list.
+        licence: its identifier in SPDX's list; None: nothing is said of it.
 
     Raises:
         ValueError: a file is missing or corrupted.
@@ -56,7 +56,7 @@ def make_croissant(
     metadata = mlc.Metadata(
         name=f"rederive-{name}",
         description=text,
-        license=f"https://spdx.org/licenses/{licence}",
+        license=licence and f"https://spdx.org/licenses/{licence}",
         url=f"urn:rederive:{name}",
         date_published=datetime.fromisoformat(date),
         version="1.0.0",

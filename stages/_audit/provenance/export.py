@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from securesystemslib.signer import CryptoSigner
 
 from stages._audit.bisect import open_run
+from stages._audit.locks import track_of
 from stages._audit.provenance.attestation import make_statement, write_statement
-from stages._audit.provenance.cards import MODELS, make_card
 from stages._audit.provenance.crate import write_crate
 from stages._audit.provenance.croissant import DATASETS, make_croissant
 from stages._audit.provenance.sbom import write_sbom
-from stages._audit.published import name_run
 from stages._contract.artifacts import publish
 
 if TYPE_CHECKING:
@@ -21,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def export(root: Path, out: Path, key: Path | None = None) -> None:
-    """Writes attestations, bills of materials, data set and model descriptions, and the crate.
+    """Writes attestations, bills of materials, descriptions of data sets, and the crate.
+
+    Cards and licences are stages/_publish's, which finds out what everything was made from.
+
+    Attestations are of the tracks' stages as well; data sets and workflow are the core's.
 
     Args:
         root: the repository, with the artifacts of the recorded run.
@@ -34,11 +37,11 @@ def export(root: Path, out: Path, key: Path | None = None) -> None:
     run = open_run(root, str(root))
     signer = read_signer(key) if key else None
     with publish(out) as folder:
-        for name in ("attestations", "sbom", "croissant", "models"):
+        for name in ("attestations", "sbom", "croissant"):
             (folder / name).mkdir()
         for stage in run.lock:
             ending = "dsse.json" if signer else "json"
-            path = folder / "attestations" / f"{name_run(stage)}.intoto.{ending}"
+            path = folder / "attestations" / f"{run.name_of(stage)}.intoto.{ending}"
             write_statement(make_statement(run, stage), path, signer)
         for lock in sorted((root / "containers").glob("*.lock.txt")):
             write_sbom(lock, folder / "sbom" / f"{lock.name.split('.')[0]}.cdx.json")
@@ -47,9 +50,9 @@ def export(root: Path, out: Path, key: Path | None = None) -> None:
             described = make_croissant(root / "artifacts" / name, name, name, date)
             text = json.dumps(described, indent=1, default=str)
             (folder / "croissant" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        for name in MODELS:
-            make_card(root, run, name).save(folder / "models" / f"{name}.md")
-        write_crate(root, run, folder)
+        # The workflow that it describes is the core's.
+        core = [stage for stage in run.lock if track_of(stage) is None]
+        write_crate(root, run.keep(core), folder)
 
 
 def read_signer(path: Path) -> CryptoSigner:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def repo(original: Path, tmp_path: Path) -> Path:
+def repo(duplicate: Path) -> Path:
     """Returns a copy that a test may damage."""
-    shutil.copytree(original, tmp_path / "repo")
-    return tmp_path / "repo"
+    return duplicate

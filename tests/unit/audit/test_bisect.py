@@ -1,4 +1,4 @@
-"""The first difference between runs whose files are written by hand."""
+"""The first difference between runs whose files are written by hand, and audits of such runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages._audit.audit import audit
-from stages._audit.bisect import find_first_difference, open_run
+from stages._audit.bisect import describe_graphs, find_first_difference, open_run
+from tests.git import git
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,14 +29,18 @@ def step(number: int, **parts: str) -> dict[str, Any]:
 
 
 class Clone:
-    """A clone's folder with a run of two stages: `sft`, and `grpo`, which reads it."""
+    """A clone's folder with a run of two stages: `sft`, and `grpo`, which reads it.
+
+    A test may add tracks: `scenarios` of r1, which reads grpo's model, is evaluated, and read by
+    `distilled` of distill; and `zero` of r1-zero, which reads nothing of theirs.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Writes nothing yet: a test changes it first."""
         self.folder = folder
         self.lock: dict[str, Any] = {
             name: {
-                "cmd": f"run {name}",
+                "cmd": f"python -m stages run {name}",
                 "deps": [{"path": path, "md5": path}],
                 "params": {"params.yaml": {name: {"seed": 0}}},
                 "outs": [{"path": f"artifacts/{name}", "md5": f"{name}-bytes"}],
@@ -47,12 +52,33 @@ class Clone:
             name: [{"step": 0, "names": NAMES, **weights("s", "t", "u")}, step(1), step(2)]
             for name in ("sft", "grpo")
         }
-        self.isa, self.accuracy = "avx2", 0.8
+        self.isa, self.accuracy, self.has_results = "avx2", 0.8, True
+        self.tracks: dict[str, dict[str, Any]] = {}
+
+    def add_tracks(self) -> None:
+        """Adds what the class says."""
+        evaluated = "evaluate@scenarios-sums", "evaluate --track r1 --model scenarios --task sums"
+        for track, name, command, dep in (
+            ("r1", evaluated[0], evaluated[1], "artifacts/r1/scenarios"),
+            ("r1", "scenarios", "grpo --track r1 --section scenarios", "artifacts/grpo"),
+            ("distill", "distilled", "sft --track distill --section distilled", "artifacts/r1"),
+            ("r1-zero", "zero", "grpo --track r1-zero --section zero", "stages/grpo"),
+        ):
+            self.tracks.setdefault(track, {})[name] = {
+                "cmd": f"python -m stages run {command}",
+                "deps": [{"path": dep, "md5": dep}],
+                "outs": [{"path": f"artifacts/{track}/{name}", "md5": f"{name}-bytes"}],
+            }
+            words = command.split()
+            self.steps["-".join([words[0], *words[2::2]])] = [step(1), step(2)]
 
     def write(self) -> str:
         """Writes the files, and returns the folder's name."""
         (self.folder / "runs").mkdir(parents=True)
         YAML().dump({"stages": self.lock}, self.folder / "dvc.lock")
+        for track, lock in self.tracks.items():
+            (self.folder / "tracks" / track).mkdir(parents=True)
+            YAML().dump({"stages": lock}, self.folder / f"tracks/{track}/dvc.lock")
         params = {"grpo": {"seed": 0}, "report": {"models": dict.fromkeys(MODELS, "folder")}}
         YAML().dump(params, self.folder / "params.yaml")
         for name, rows in self.steps.items():
@@ -71,6 +97,21 @@ class Clone:
             self.lock[name]["outs"][0]["md5"] = "other"
         if "sft" in stages:
             self.lock["grpo"]["deps"][0]["md5"] = "other"
+
+    def write_results(self) -> None:
+        """Writes the table of the tracks' models and the manifest that says who made it."""
+        if not self.has_results:
+            return
+        path = self.folder / "metrics/results/evaluate/scenarios.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"sums": {"accuracy": self.accuracy}}))
+        self.steps["report-results-report"] = []
+
+    def commit(self) -> None:
+        """Makes all that is here the clone's commit."""
+        git(self.folder, "init", "-q")
+        git(self.folder, "add", "-A")
+        git(self.folder, "commit", "-qm", "recorded")
 
     def record_seeds(self, *accuracies: float) -> None:
         for seed, value in enumerate(accuracies, start=1):
@@ -142,6 +183,59 @@ def test_output_that_differs_in_no_step(a: Clone, b: Clone) -> None:
     assert "what differs is no step's" in explain(a, b)
 
 
+def test_tracks_come_after_the_core_one_after_the_other(a: Clone) -> None:
+    a.add_tracks()
+    folder = open_run(a.folder, a.write())
+    a.commit()
+    commit = open_run(a.folder, "HEAD")
+    assert list(folder.lock) == [
+        "sft",
+        "grpo",
+        "tracks/r1-zero/dvc.yaml:zero",
+        "tracks/r1/dvc.yaml:scenarios",
+        "tracks/r1/dvc.yaml:evaluate@scenarios-sums",
+        "tracks/distill/dvc.yaml:distilled",
+    ]
+    assert list(commit.lock.items()) == list(folder.lock.items())
+    assert find_first_difference(folder, commit) is None
+    assert list(describe_graphs(folder, commit)) == [
+        "compared: 6 stages of core, r1-zero, r1, distill"
+    ]
+
+
+def test_difference_of_a_track_alone_is_found(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    for track, stage in (("r1", "scenarios"), ("distill", "distilled")):
+        b.tracks[track][stage]["outs"][0]["md5"] = "other"
+    b.steps["grpo-r1-scenarios"][1] |= {"rewards": "o", **weights("X", "Y", "Z")}
+    text = explain(a, b)
+    assert text.startswith("stage tracks/r1/dvc.yaml:scenarios: reads the same, and writes")
+    assert 'runs/grpo-r1-scenarios.steps.jsonl, step 1: rewards, "w" against "o"' in text
+
+
+def test_evaluation_of_a_track_differs_in_a_response(a: Clone, b: Clone) -> None:
+    for clone, text in ((a, "7"), (b, "8")):
+        clone.add_tracks()
+        path = clone.folder / "metrics/results/report/samples/scenarios/sums.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"id": "sums-0", "responses": [text]}))
+    b.tracks["r1"]["evaluate@scenarios-sums"]["outs"][0]["md5"] = "other"
+    found = 'scenarios/sums.jsonl, step 0: responses of sums-0, ["7"] against ["8"]'
+    assert found in explain(a, b)
+
+
+def test_tracks_of_one_run_alone_are_not_compared_and_named(a: Clone, b: Clone) -> None:
+    b.add_tracks()
+    del b.tracks["r1-zero"]
+    runs = [open_run(a.folder, clone.write()) for clone in (a, b)]
+    assert find_first_difference(*runs) is None
+    assert list(describe_graphs(*runs)) == [
+        "compared: 2 stages of core",
+        f"not compared, since only {b.folder} has run it: r1, distill",
+    ]
+
+
 def test_stage_that_one_run_lacks(a: Clone, b: Clone) -> None:
     del b.lock["grpo"]
     assert "only" in explain(a, b)
@@ -194,6 +288,31 @@ def test_audit_compares_other_seeds_byte_by_byte(a: Clone, b: Clone) -> None:
     assert holds, "by L2"
 
 
+def test_recorded_seeds_are_no_runs_of_the_clone(a: Clone, b: Clone) -> None:
+    """They are in git, and so in each clone: nobody has run them there."""
+    for clone in (a, b):
+        clone.record_seeds(0.78, 0.79, 0.81, 0.82)
+    b.commit()
+    b.other_output("grpo")
+    b.accuracy = 0.5
+    holds, page = run_audit(a, b)
+    assert "Seed 1" not in page
+    assert "| sums | grpo | 80.0 | 50.0 |" in page, "four recorded runs would make it 74.0"
+    assert not holds
+
+
+def test_seeds_that_the_clone_ran_count_beside_the_recorded(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.record_seeds(0.78, 0.79, 0.81)
+    b.commit()
+    b.record_seeds(0.78, 0.80)  # seed 1 is the commit's to the byte, as no run can be
+    _, page = run_audit(a, b)
+    assert "\nSeed 2: **other bytes**.\n" in page
+    assert "Seed 1" not in page
+    assert "Seed 3" not in page
+    assert "| sums | grpo | 79.5 | 80.0 |" in page
+
+
 def test_audit_of_another_recipe_is_refused(a: Clone, b: Clone) -> None:
     b.other_output("grpo")
     b.lock["grpo"]["params"]["params.yaml"]["grpo"]["seed"] = 1
@@ -203,5 +322,75 @@ def test_audit_of_another_recipe_is_refused(a: Clone, b: Clone) -> None:
 
 def test_audit_without_recorded_seeds_says_what_is_missing(a: Clone, b: Clone) -> None:
     b.other_output("grpo")
-    with pytest.raises(ValueError, match="L2 needs recorded runs"):
-        run_audit(a, b)
+    b.steps["grpo"][1] |= weights("X", "y", "z")
+    holds, page = run_audit(a, b)
+    assert not holds
+    assert "weights, first embed" in page
+    assert "L2 needs recorded runs with other seeds in metrics/seeds, and there are none" in page
+
+
+def test_clone_in_which_nothing_ran_is_refused(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.write()
+    b.commit()
+    with pytest.raises(ValueError, match="nothing has run there"):
+        audit(a.folder, b.folder)
+
+
+def audit_after(a: Clone, b: Clone, *stages: str) -> tuple[bool, str]:
+    """Returns what the audit finds after these stages, by their runs' names, have run in b."""
+    for clone in (a, b):
+        clone.write_results()
+        clone.write()
+    b.commit()
+    for stage in stages:
+        path = b.folder / f"runs/{stage}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"start": "later"}))
+    return audit(a.folder, b.folder)
+
+
+def test_tracks_that_have_not_run_again_are_not_judged(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    holds, page = audit_after(a, b, "sft", "grpo")
+    assert holds
+    assert "| grpo | grpo-bytes | grpo-bytes | same |" in page
+    assert "scenarios" not in page
+    assert "L1 holds: the outputs of all 2 stages have the same bytes." in page
+    assert "The tracks have not run again there, and are not judged." in page
+
+
+def test_stages_that_have_not_run_again_are_named(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    names = "grpo", "grpo-r1-scenarios", "evaluate-r1-scenarios-sums", "grpo-r1-zero-zero"
+    holds, page = audit_after(a, b, *names)
+    assert holds
+    assert "| sft | sft-bytes | sft-bytes | not run again |" in page
+    found = "ran again, and their outputs have the same bytes; not run again:"
+    assert f"L1 holds: of 2 stages 1 {found} sft.\n" in page
+    last = "tracks/distill/dvc.yaml:distilled.\n"
+    assert f"L1 holds for the tracks: of 4 stages 3 {found} {last}" in page
+
+
+def test_tracks_without_a_table_of_all_have_no_seeds(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+        clone.has_results = False
+    b.tracks["distill"]["distilled"]["outs"][0]["md5"] = "other"
+    holds, page = audit_after(a, b, "sft-distill-distilled")
+    assert not holds
+    assert "The core graph has not run again there, and is not judged." in page
+    assert "L1 does not hold for the tracks. The first difference:\n\nstage tracks/dis" in page
+
+
+def test_other_bytes_of_a_track_are_named(a: Clone, b: Clone) -> None:
+    for clone in (a, b):
+        clone.add_tracks()
+    b.tracks["r1"]["scenarios"]["outs"][0]["md5"] = "other"
+    holds, page = audit_after(a, b, "grpo", "grpo-r1-scenarios")
+    assert not holds
+    assert "| tracks/r1/dvc.yaml:scenarios | scenarios-by | other | **other** |" in page
+    assert "L1 holds: " in page
+    assert "L1 does not hold for the tracks. The first difference:\n\nstage tracks/r1/" in page
+    assert "L2 needs recorded runs with other seeds in metrics/results/seeds" in page

@@ -89,3 +89,18 @@ def test_ledger_names_what_each_claim_rests_on(original: Path) -> None:
     assert "metrics/evaluate/grpo.json" in row
     assert re.search(r"Commit \w{10}.*cpu.lock.txt, sha256 \w{64}; no image", page)
     assert "(k = 1)" in page
+
+
+def test_ledger_has_what_is_given_and_where_the_tables_are(original: Path) -> None:
+    """Nothing else that a page shows has a number, as `find_problems` checks."""
+    claimed, _, rest = render_ledger(original).partition("\nGiven, not measured:\n")
+    assert "| results | README.md | its tables | metrics/report/results.md |\n" in claimed
+    assert "| results | tracks/README.md | its tables | metrics/results/report/results.md |\n" in (
+        claimed
+    )
+    _, given = read_ledger(original)
+    rows = [f"| {page} | {text} |" for page, texts in given.items() for text in texts]
+    table = rest.strip().split("\n\n")[0].splitlines()
+    assert table[:2] == ["| page | says |", "|---|---|"]
+    assert [row.replace("\\|", "|") for row in table[2:]] == rows
+    assert "| REPRODUCE.md | lie within ±10 of each other |" in table

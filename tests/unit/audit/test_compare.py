@@ -72,7 +72,14 @@ def test_page_of_no_change_says_so(original: Path) -> None:
     assert page.startswith(f"# Compared with HEAD ({read_commit(original, 'HEAD')[:10]})\n")
     for text in ("No value changed.", "No stage ran.", "None changed."):
         assert text in page
-    assert page.count("| the same answers |\n") == 6
+    assert "\nStages, parameters and results of core, r1-zero, r1, distill, results.\n" in page
+    core, tracks = page.split("\n## Accuracy, %")[1:]
+    assert core.count("| the same answers |\n") == 6
+    assert tracks.startswith(": metrics/results\n")
+    assert tracks.count("| the same answers |\n") == 14
+    rows = [line.split(" | ")[:2] for line in tracks.splitlines() if line.startswith("| larger")]
+    models = ["base", "zero", "cold_start", "reasoning_rl", "second_sft", "scenarios", "distilled"]
+    assert rows == [["| larger_sums", model] for model in models]
     assert "better" not in page
 
 
@@ -98,6 +105,34 @@ def test_page_of_a_change_names_it(repo: Path) -> None:
     assert "| -10.0 ± 1.9 | -13.8 to -6.2 |" in line
     assert line.endswith("| **worse** |")
     assert f"| `metrics/grpo.json` | `num_steps` | {values['num_steps']} | 99 |\n" in page
+
+
+def test_page_of_a_change_of_a_track_names_it(repo: Path) -> None:
+    for name in ("params.yaml", "dvc.lock"):
+        path = repo / "tracks/r1" / name
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("max_per_prompt: 1\n", "max_per_prompt: 3\n"))
+    samples = repo / SAMPLES.replace("report/", "results/report/").replace("/grpo/", "/scenarios/")
+    text = samples.read_text(encoding="utf-8")
+    samples.write_text(text.replace('"correct": [true]', '"correct": [false]'))
+    values = json.loads((repo / "metrics/r1/scenarios.json").read_text(encoding="utf-8"))
+    (repo / "metrics/r1/scenarios.json").write_text(json.dumps(values | {"num_steps": 99}))
+    scores = repo / "metrics/results/evaluate/scenarios.json"
+    scores.write_text(scores.read_text().replace('"num_samples": 1', '"num_samples": 2'))
+    page = render_comparison(repo, "HEAD")
+    name = "tracks/r1/params.yaml:filter.second_data.max_per_prompt"
+    assert f"| `{name}` | 1 | 3 |\n" in page
+    run = json.loads((repo / "runs/filter-r1-second_data.json").read_text(encoding="utf-8"))
+    row = f"| tracks/r1/dvc.yaml:second_data | params | {run['duration_s']:.0f} s | "
+    assert row in page.partition("## Stages that ran again")[2].partition("##")[0]
+    core, tracks = page.split("\n## Accuracy, %")[1:]
+    assert core.count("| the same answers |\n") == 6
+    assert tracks.count("| the same answers |\n") == 13
+    (line,) = [line for line in tracks.splitlines() if line.endswith("| **worse** |")]
+    assert line.startswith("| arithmetic | scenarios |")
+    rows = [line for line in page.partition("## Other metrics")[2].splitlines() if "`" in line]
+    old = values["num_steps"]
+    assert rows == [f"| `metrics/r1/scenarios.json` | `num_steps` | {old} | 99 |"]
 
 
 def test_other_output_from_the_same_inputs_stands_out(repo: Path) -> None:

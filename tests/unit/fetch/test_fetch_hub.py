@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import huggingface_hub.constants
@@ -14,69 +9,17 @@ import pytest
 
 from stages.fetch.params import FetchInputs, FetchParams, HubSource
 from stages.fetch.stage import run
+from tests.local_hub import REVISION, point_at, serve_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-REVISION = "12fd25f77366fa6b3b4b768ec3050bf629380bac"
 
-
-@contextmanager
-def hub(folder: Path, requests: list[str]) -> Iterator[str]:
-    """Serves `folder` as owner/name at REVISION; yields the address, appends requested paths."""
+def hub(folder: Path, requests: list[str]) -> AbstractContextManager[str]:
+    """Serves the folder's files, as they are now."""
     files = {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(with_body=False)
-
-        def do_GET(self) -> None:
-            self.answer(with_body=True)
-
-        def log_message(self, *_: object) -> None:
-            """Keeps quiet."""
-
-        def answer(self, *, with_body: bool) -> None:
-            path = self.path.partition("?")[0]
-            requests.append(path)
-            name = path.removeprefix(f"/owner/name/resolve/{REVISION}/")
-            if path == f"/api/models/owner/name/tree/{REVISION}":
-                body = json.dumps([entry(name, data) for name, data in files.items()]).encode()
-            elif name in files:
-                body = files[name]
-            else:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("X-Repo-Commit", REVISION)
-            self.send_header("ETag", f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"')
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def entry(name: str, data: bytes) -> dict[str, object]:
-    """Returns a file as the hub's tree listing gives it."""
-    digest = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-    return {"type": "file", "path": name, "size": len(data), "oid": digest}
-
-
-def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Does what HF_ENDPOINT does when it is set before the import."""
-    files = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+    return serve_model(files, requests)
 
 
 def params(revision: str | None = REVISION) -> FetchParams:

@@ -16,12 +16,12 @@ from stages._contract.artifacts import sha256_file
 from stages.fetch.dequantise import convert_gguf
 from stages.fetch.params import FetchInputs
 from stages.fetch.stage import run
-from tests.unit.fetch.tiny_model import HIDDEN, pypi_params, vocabulary, write_gguf
+from tests.unit.fetch.gguf_model import HIDDEN, pypi_params, vocabulary, write_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.unit.fetch.tiny_model import TinyModel
+    from tests.unit.fetch.gguf_model import TinyModel
 
 FILES = [
     "chat_template.jinja",

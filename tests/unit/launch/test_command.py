@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.__main__ import main
 from tests.demo import VALUES, make_demo, write_stage
 
 ROOT = Path(__file__).parents[3]
@@ -70,6 +72,64 @@ def test_example_renders_out_of_the_box() -> None:
     assert f"#SBATCH --chdir={ROOT}\n" in done.stdout
     command = f'supervise "${{python[@]}}" -m stages exec {" ".join(arguments[1:])}\n'
     assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "exec", "render", "preflight", "track"])
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("grpo --section zero", "grpo: --section zero needs --track, whose section it is: --track"),
+        ("grpo --section nix", "none of distill, r1, r1-zero, results has such a section of grpo"),
+        ("grpo --track r1-zero", "grpo: --track r1-zero needs --section: --section zero\n"),
+        ("sft --track r1-zero", "tracks/r1-zero/params.yaml has none of sft; add one, {} if"),
+        ("sft --track nix", "there is no track 'nix': tracks/nix/params.yaml is not there"),
+        ("filter --model base", "filter: --model is an option of evaluate alone: leave it out\n"),
+        ("grpo --track r1 --section scenarios --task x", "grpo: --task is an option of evaluate"),
+        (
+            "evaluate --track r1-zero --model zero --task arithmetic",
+            "evaluate: --track r1-zero needs --section: --section evaluate\n",
+        ),
+    ],
+)
+def test_options_that_do_not_belong_together_are_one_line(
+    command: str,
+    cell: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(ROOT / "tracks", tmp_path / "tracks")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert main([command, *cell.split()]) == 1
+    shown, error = capsys.readouterr()
+    assert shown == ""
+    assert error.startswith("rederive: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"params.yaml", "tracks"}
+
+
+@pytest.mark.parametrize("arguments", ["track --track r1", "render controller --section zero"])
+def test_options_of_a_stage_need_one(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 1
+    assert capsys.readouterr().err.endswith(" says which run of a stage is meant: name a stage\n")
+
+
+@pytest.mark.parametrize("graph", ["dvc.lock", *sorted(ROOT.glob("tracks/*/dvc.lock"))], ids=str)
+def test_each_command_of_the_graphs_renders(
+    graph: str | Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("R1_SITE", "example")
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / graph).read_text(encoding="utf-8")
+    cells = re.findall(r"(?m)^    cmd: python -m stages run (.+(?:\n      .+)*)", text)
+    assert len(cells) == text.count("cmd: ") > 0
+    kinds = {re.sub(r"(--\w+) \S+", r"\1", " ".join(cell.split())): cell for cell in cells}
+    for cell in kinds.values():  # one of each stage with the same options
+        assert main(["render", *cell.split()]) == 0
+        assert f"-m stages exec {' '.join(cell.split())}" in capsys.readouterr().out
 
 
 def test_array_renders_as_two_scripts(demo: Path) -> None:
@@ -247,6 +307,38 @@ def test_machine_without_apptainer_is_one_line(demo: Path) -> None:
     done = call(demo, "run", "demo", R1_SITE="box")
     assert done.returncode == 1
     assert f"there is no {demo}/apptainer here: install Apptainer" in done.stderr
+
+
+def test_apptainer_that_cannot_be_run_is_one_line(demo: Path) -> None:
+    (demo / "apptainer").write_text("#!/bin/sh\n", encoding="utf-8")
+    (demo / "apptainer").chmod(0o644)
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"rederive: demo: {demo}/apptainer cannot be run (Permission denied): change apptainer in "
+        "the site's file to the command that runs images here\n"
+    )
+
+
+def test_scratch_that_cannot_be_made_is_one_line(demo: Path) -> None:
+    (demo / "scratch").write_text("a file", encoding="utf-8")
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"rederive: demo: there can be no folder {demo}/scratch (File exists): change scratch in "
+        "the site's file to one that you may write to\n"
+    )
+
+
+def test_image_that_cannot_be_read_is_one_line(demo: Path) -> None:
+    (demo / "images/cpu.sif").unlink()
+    (demo / "images/cpu.sif").symlink_to("/proc/self/mem")  # root, too, cannot read its beginning
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"rederive: demo: the image {demo}/images/cpu.sif cannot be read (Input/output error): "
+        "mend that, or change images in the site's file\n"
+    )
 
 
 def test_preflight_says_on_which_check_it_ends(demo: Path) -> None:

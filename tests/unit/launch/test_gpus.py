@@ -8,14 +8,9 @@ import pytest
 
 from stages._launch.gpus import Gpu, check_gpus, parse_gpus, select
 
+pytestmark = pytest.mark.usefixtures("no_gpus")
+
 H100 = "NVIDIA H100 80GB HBM3"
-
-
-@pytest.fixture(autouse=True)
-def _no_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leaves out the machine's own GPUs, if it has some."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
 
 
 def write_smi(folder: Path, body: str) -> None:

@@ -11,15 +11,10 @@ import pytest
 
 from stages._launch.preflight import Demands, check_clock, check_node, check_packages, check_skew
 
+pytestmark = pytest.mark.usefixtures("no_gpus")
+
 ROOT = Path(__file__).parents[3]
 LOCK = ROOT / "containers/cpu.lock.txt"
-
-
-@pytest.fixture(autouse=True)
-def _no_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leaves out the machine's own GPUs, if it has some."""
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
 
 
 def test_this_environment_is_that_of_its_lock() -> None:

@@ -8,22 +8,25 @@ from pathlib import Path
 
 import pytest
 
+from stages._audit.published import flatten
 from stages._audit.seeds import ALL_TRACKS, CORE, keep_logs
 from stages._live.reference import (
     CURVES,
     dump,
     find_differences,
+    leaves,
     list_cells,
     list_params,
     load_reference,
     make_reference,
     path_of,
+    seeds_of,
     update_references,
 )
 from stages._live.rows import Entry, write_entry
 from stages._live.track import draw_sparkline, render
 from stages._live.watcher import Watcher
-from tests.pipeline.repository import change
+from tests.repository import change
 
 ROOT = Path(__file__).parents[3]
 COMMIT = json.loads((ROOT / "runs/sft.json").read_text("utf-8"))["commit"][:7]
@@ -132,6 +135,20 @@ def test_parameters_of_tracks_are_those_of_all_their_sections() -> None:
     assert found["r1.cold_start.dataset"] == "artifacts/r1/cold_start_data/train.jsonl"
     assert found["sft.learning_rate"] == 3e-5  # what the section is laid over
     assert any(key.startswith("r1.reasoning_rl.") for key in found)
+
+
+def test_seeds_are_looked_for_where_they_are_recorded() -> None:
+    assert [seeds_of(is_core=is_core) for is_core in (True, False)] == [
+        CORE.folder,
+        ALL_TRACKS.folder,
+    ]
+
+
+def test_empty_mapping_is_a_parameter_and_no_figure() -> None:
+    values = {"a": {"b": 1, "c": {}}}
+    assert leaves("x", values) == {"x.a.b": 1, "x.a.c": {}}
+    assert flatten("x", values) == {"x.a.b": 1}
+    assert (flatten("", {}), flatten("", {"a": {"b": 1}})) == ({}, {"a.b": 1})
 
 
 def test_logs_of_a_run_with_another_seed_are_kept(root: Path) -> None:

@@ -77,6 +77,20 @@ def test_resumed_run_goes_on_from_its_checkpoint_and_has_its_rows(tmp_path: Path
     assert counter.earlier == [{"loss": 2.0, "step": 2}, {"loss": 4.0, "step": 4}]
 
 
+def test_row_of_a_checkpoint_without_a_figure_is_read_as_one_that_was_printed(
+    tmp_path: Path,
+) -> None:
+    """TRL has no mean of a reward where no completion of a step had a verdict."""
+    row = {"loss": 2.0, "rewards/accuracy/mean": None, "step": 1}
+    save(tmp_path / RUN, 1, text=json.dumps({"global_step": 1, "log_history": [row]}))
+    (tmp_path / RUN / "steps.jsonl").touch()
+    counter = Counter(tmp_path, 1, 1)
+    assert counter.next() == 2
+    (before,) = counter.earlier
+    write_entry(tmp_path / "live.jsonl", Entry(1, 0.0, rename(before, ["accuracy"])))
+    assert list(LiveLog(tmp_path / "live.jsonl").read()) == [Entry(1, 0.0, {"loss": 2.0})]
+
+
 @pytest.mark.parametrize(("num_states", "text"), [(1, "{"), (0, None), (2, None)])
 def test_checkpoint_that_is_not_complete_counts_for_nothing(
     tmp_path: Path, num_states: int, text: str | None

@@ -22,7 +22,7 @@ ENTRIES = [Entry(5, 100.0, {"loss": 0.5, "kl": 0.25}), Entry(10, 101.0, {"loss":
 def track(folder: Path, trackers: list[str], **environment: str) -> str:
     """Tracks a run whose rows are all there, and returns what a user was told."""
     live = folder / "work/live"
-    live.mkdir(parents=True)
+    live.mkdir(parents=True, exist_ok=True)
     for entry in ENTRIES:
         write_entry(live / "sft.jsonl", entry)
     request: dict[str, Any] = {"name": "sft", "run": "sft-1", "config": CONFIG}
@@ -64,6 +64,14 @@ def test_trackers_have_name_configuration_and_figures(tmp_path: Path) -> None:
         assert {key: run["config"][key] for key in CONFIG} == CONFIG, tracker
         steps = {int(step): figures for step, figures in run["steps"].items()}
         assert steps == {entry.step: entry.figures for entry in ENTRIES}, tracker
+
+
+def test_what_the_packages_print_is_of_this_run_alone(tmp_path: Path) -> None:
+    log = tmp_path / "work/live/sft.trackers"
+    log.parent.mkdir(parents=True)
+    log.write_text("of an earlier run\n" * 1000)
+    assert track(tmp_path, ["tensorboard"]) == ""
+    assert "of an earlier run" not in log.read_text()
 
 
 def test_tracker_that_fails_is_said_once_and_the_others_go_on(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A clone without artifacts, as the audit's tests have it."""
+"""What is recorded in this repository, as the page reads it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 
 from stages._page.graph import Graph, read_graph
-from tests.unit.audit.conftest import repo
-
-__all__ = ["repo"]
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,9 @@ from stages._page.funnel import count_problems, count_traces, read_funnels
 from stages._page.graph import CORE, Graph
 from stages._page.results import read_tables
 from stages._page.units import show_bytes, show_duration
+from stages.report.stage import write_csv
+from tests.filtered import RIGHT, write_filtered
 
-RIGHT = "<think>1 + 1 = 2</think><answer>2</answer>"
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 
@@ -38,13 +39,13 @@ def test_curves_are_those_of_the_reports_logs(original: Path, recorded: Graph) -
     }
 
 
-def test_band_spans_the_runs_with_other_seeds(repo: Path, recorded: Graph) -> None:
-    tables = read_tables(repo)
+def test_band_spans_the_runs_with_other_seeds(duplicate: Path, recorded: Graph) -> None:
+    tables = read_tables(duplicate)
     for seed, loss in ((1, 9.0), (2, -9.0)):
-        folder = repo / f"metrics/seeds/{seed}"
+        folder = duplicate / f"metrics/seeds/{seed}"
         folder.mkdir(exist_ok=True)
         write_jsonl(folder / "sft.jsonl", [{"step": step, "loss": loss} for step in range(1, 14)])
-    sft = read_curves(repo, recorded, tables)[0][0]
+    sft = read_curves(duplicate, recorded, tables)[0][0]
     assert sft.seeds == [1, 2]
     chart = next(chart for chart in sft.charts if chart.title == "Loss")
     assert (chart.y_ticks[0][1], chart.y_ticks[-1][1]) == ("-10", "10")
@@ -70,14 +71,38 @@ def test_logs_are_found_in_the_cache_by_the_folders_digest(tmp_path: Path) -> No
     assert find_in_cache(tmp_path, "0000.dir", "log.jsonl") is None
 
 
-def test_log_of_an_output_stands_in_where_no_report_has_it(repo: Path, recorded: Graph) -> None:
-    log = repo / "artifacts/sft/log.jsonl"
+def test_log_of_an_output_stands_in_where_no_report_has_it(
+    duplicate: Path, recorded: Graph
+) -> None:
+    log = duplicate / "artifacts/sft/log.jsonl"
     log.parent.mkdir(parents=True)
     write_jsonl(log, [{"step": 1, "loss": 2.0}])
-    tables = read_tables(repo)
-    assert find_logs(repo, recorded, tables)["sft"] == repo / "metrics/report/sft.csv"
-    (repo / "metrics/report/sft.csv").unlink()
-    assert find_logs(repo, recorded, tables)["sft"] == log
+    tables = read_tables(duplicate)
+    assert find_logs(duplicate, recorded, tables)["sft"] == duplicate / "metrics/report/sft.csv"
+    (duplicate / "metrics/report/sft.csv").unlink()
+    assert find_logs(duplicate, recorded, tables)["sft"] == log
+
+
+@pytest.mark.parametrize("name", ["artifacts/sft/log.jsonl", "metrics/report/sft.csv"])
+def test_step_without_a_figure_is_a_gap_in_its_curve(
+    duplicate: Path, recorded: Graph, name: str
+) -> None:
+    """TRL has no mean of a reward where no completion of a step had a verdict."""
+    rows = [{"step": step, "loss": loss} for step, loss in ((1, None), (2, 3.0), (3, None), (4, 5))]
+    (duplicate / "metrics/report/sft.csv").unlink()
+    (duplicate / name).parent.mkdir(parents=True, exist_ok=True)
+    (write_jsonl if name.endswith("jsonl") else write_csv)(duplicate / name, rows)
+    for seed, loss in ((1, 4.0), (2, None)):
+        folder = duplicate / f"metrics/seeds/{seed}"
+        folder.mkdir(exist_ok=True)
+        write_jsonl(folder / "sft.jsonl", [{"step": 2, "loss": loss}])
+    sft = read_curves(duplicate, recorded, read_tables(duplicate))[0][0]
+    assert (sft.source, sft.columns) == (name, ["step", "loss"])
+    assert sft.rows == [["1", "–"], ["2", "3"], ["3", "–"], ["4", "5"]]
+    (chart,) = sft.charts
+    (line,) = chart.lines
+    assert [label for _, _, label in line.dots] == ["loss, step 2: 3", "loss, step 4: 5"]
+    assert line.band.count("L") == 1  # one step, from 3 to 4
 
 
 def test_funnel_of_problems_accounts_for_all() -> None:
@@ -189,9 +214,9 @@ def write_samples(root: Path, rows: list[dict[str, Any]]) -> None:
         write_jsonl(path, rows)
 
 
-def test_responses_have_outcomes_and_rewards_by_component(repo: Path, recorded: Graph) -> None:
-    write_samples(repo, make_rows([RIGHT, RIGHT.replace("2<", "3<"), HOSTILE]))
-    source = read_core(repo, recorded)
+def test_responses_have_outcomes_and_rewards_by_component(duplicate: Path, recorded: Graph) -> None:
+    write_samples(duplicate, make_rows([RIGHT, RIGHT.replace("2<", "3<"), HOSTILE]))
+    source = read_core(duplicate, recorded)
     assert source.models == ["base", "sft", "grpo"]
     assert (source.num_problems, len(source.problems)) == (2, 2)
     first = source.problems[0]["responses"][:3]
@@ -205,49 +230,39 @@ def test_responses_have_outcomes_and_rewards_by_component(repo: Path, recorded: 
     assert not source.is_cut
 
 
-def test_answers_alone_have_no_rewards(repo: Path, recorded: Graph) -> None:
+def test_answers_alone_have_no_rewards(duplicate: Path, recorded: Graph) -> None:
     (row,) = make_rows([])
     del row["responses"]
-    write_samples(repo, [row | {"answers": ["2", "3", None]}])
-    first = read_core(repo, recorded).problems[0]["responses"]
+    write_samples(duplicate, [row | {"answers": ["2", "3", None]}])
+    first = read_core(duplicate, recorded).problems[0]["responses"]
     assert [entry["text"] for entry in first[:3]] == ["2", "3", ""]
     assert all(entry["is_answer"] and "rewards" not in entry for entry in first)
 
 
 def test_what_is_too_long_or_too_much_is_cut_and_said_so(
-    repo: Path, recorded: Graph, monkeypatch: pytest.MonkeyPatch
+    duplicate: Path, recorded: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (row,) = make_rows(["x" * 5000, "y", "z"])
-    write_samples(repo, [row | {"id": f"p{n}"} for n in range(9)])
+    write_samples(duplicate, [row | {"id": f"p{n}"} for n in range(9)])
     monkeypatch.setattr(samples, "MAX_PROBLEMS", 5)
-    source = read_core(repo, recorded)
+    source = read_core(duplicate, recorded)
     assert (source.num_problems, len(source.problems), source.is_cut) == (18, 10, True)
     text = source.problems[0]["responses"][0]["text"]
     assert (text.count("x"), text.lstrip("x")) == (4000, " […1,000 characters more]")
     monkeypatch.setattr(samples, "MAX_TOTAL_CHARS", 3 * 12_000)  # a problem has 87 more
-    num_shown = len(read_core(repo, recorded).problems)
+    num_shown = len(read_core(duplicate, recorded).problems)
     assert num_shown == 2
     monkeypatch.setattr(samples, "MAX_RESPONSES", 1)
-    num_responses = len(read_core(repo, recorded).problems[0]["responses"])
+    num_responses = len(read_core(duplicate, recorded).problems[0]["responses"])
     assert num_responses == 3  # one per model
 
 
-def test_traces_have_the_filters_reasons(repo: Path, recorded: Graph) -> None:
-    folder = repo / "artifacts/filter"
-    folder.mkdir(parents=True)
-    prompt = [{"role": "user", "content": "1 + 1?"}]
-    kept = {"id": "p1", "task": "sums", "answer": "2", "prompt": prompt, "sample": 1}
-    completion = [{"role": "assistant", "content": RIGHT}]
-    write_jsonl(folder / "train.jsonl", [kept | {"completion": completion}])
-    write_jsonl(
-        folder / "rejects.jsonl",
-        [
-            {"id": "p1", "sample": 0, "reason": "wrong_answer", "response": "3"},
-            {"id": "p2", "sample": 0, "reason": "truncated", "response": "4"},
-        ],
-    )
-    rewards = samples.Rewards(repo)
-    (source,), missing = samples.read_samples(repo, recorded, [], rewards)
+def test_traces_have_the_filters_reasons(duplicate: Path, recorded: Graph) -> None:
+    wrong = {"id": "p1", "sample": 0, "reason": "wrong_answer", "response": "3"}
+    cut = {"id": "p2", "sample": 0, "reason": "truncated", "response": "4"}
+    write_filtered(duplicate, 1, [wrong, cut])
+    rewards = samples.Rewards(duplicate)
+    (source,), missing = samples.read_samples(duplicate, recorded, [], rewards)
     assert source.title == "Training traces, filter"
     first, second = source.problems
     assert [(entry["model"], entry["outcome"]) for entry in first["responses"]] == [

@@ -46,13 +46,13 @@ def test_same_files_give_the_same_page_which_allows_itself_alone(
     assert "Energy is not measured." in page
 
 
-def test_page_says_what_is_missing_and_how_to_get_it(repo: Path) -> None:
-    shutil.rmtree(repo / "metrics")
-    shutil.rmtree(repo / "runs")
-    for lock in [repo / "dvc.lock", *repo.glob("tracks/*/dvc.lock")]:
+def test_page_says_what_is_missing_and_how_to_get_it(duplicate: Path) -> None:
+    shutil.rmtree(duplicate / "metrics")
+    shutil.rmtree(duplicate / "runs")
+    for lock in [duplicate / "dvc.lock", *duplicate.glob("tracks/*/dvc.lock")]:
         lock.unlink(missing_ok=True)
-    git(repo, "commit", "-qam", "nothing is recorded")
-    page = render_page(repo, git(repo, "rev-parse", "HEAD").strip())
+    git(duplicate, "commit", "-qam", "nothing is recorded")
+    page = render_page(duplicate, git(duplicate, "rev-parse", "HEAD").strip())
     for text in (
         "No results are recorded yet.",
         "metrics holds no results.",
@@ -66,12 +66,12 @@ def test_page_says_what_is_missing_and_how_to_get_it(repo: Path) -> None:
     assert "cannot be checked" in page  # verify's claims
 
 
-def test_what_models_wrote_is_data_and_never_markup(repo: Path) -> None:
-    for path in (repo / "metrics/report/samples").rglob("*.jsonl"):
+def test_what_models_wrote_is_data_and_never_markup(duplicate: Path) -> None:
+    for path in (duplicate / "metrics/report/samples").rglob("*.jsonl"):
         rows = read_jsonl(path)
         rows[0] |= {"responses": [HOSTILE], "question": HOSTILE}
         write_jsonl(path, rows)
-    page = render_page(repo, git(repo, "rev-parse", "HEAD").strip())
+    page = render_page(duplicate, git(duplicate, "rev-parse", "HEAD").strip())
     assert "alert(1)" in page
     assert "<script>alert" not in page
     assert "<img" not in page

@@ -34,11 +34,13 @@ def test_each_stage_comes_after_those_it_needs_and_the_core_first(recorded: Grap
     assert {"r1", "r1-zero", "distill", "results"} <= set(recorded.names)
 
 
-def test_change_of_a_value_is_named_with_both_values_and_reaches_what_follows(repo: Path) -> None:
-    path = repo / "params.yaml"
+def test_change_of_a_value_is_named_with_both_values_and_reaches_what_follows(
+    duplicate: Path,
+) -> None:
+    path = duplicate / "params.yaml"
     text = path.read_text("utf-8")
     path.write_text(re.sub(r"(?m)^  beta: 0\.001 ", "  beta: 0.04 ", text), "utf-8")
-    states = {stage.name: stage for stage in read_graph(repo, "HEAD").of(CORE)}
+    states = {stage.name: stage for stage in read_graph(duplicate, "HEAD").of(CORE)}
     assert states["grpo"].state == CHANGED
     assert states["grpo"].reasons == ("grpo.beta: 0.001 → 0.04",)
     assert states["evaluate@grpo-arithmetic"].state == BEHIND
@@ -47,33 +49,33 @@ def test_change_of_a_value_is_named_with_both_values_and_reaches_what_follows(re
     assert states["evaluate@sft-arithmetic"].state == CURRENT
 
 
-def test_change_of_code_and_of_a_result_is_named(repo: Path) -> None:
+def test_change_of_code_and_of_a_result_is_named(duplicate: Path) -> None:
     for name in ("stages/filter/select.py", "metrics/sft.json"):
-        with (repo / name).open("a", encoding="utf-8") as file:
+        with (duplicate / name).open("a", encoding="utf-8") as file:
             file.write("\n")
-    states = {stage.name: stage for stage in read_graph(repo, "HEAD").of(CORE)}
+    states = {stage.name: stage for stage in read_graph(duplicate, "HEAD").of(CORE)}
     assert states["filter"].reasons == ("stages/filter is modified",)
     assert states["sft"].reasons == ("metrics/sft.json is modified",)
     assert states["generate"].state == CURRENT
 
 
-def test_what_has_run_again_since_a_commit_says_what_it_read_otherwise(repo: Path) -> None:
-    lock = repo / "dvc.lock"
+def test_what_has_run_again_since_a_commit_says_what_it_read_otherwise(duplicate: Path) -> None:
+    lock = duplicate / "dvc.lock"
     text = lock.read_text("utf-8")
     lock.write_text(text.replace("beta: 0.001", "beta: 0.002"), "utf-8")
-    git(repo, "commit", "-qam", "another run")
+    git(duplicate, "commit", "-qam", "another run")
     lock.write_text(text, "utf-8")
-    again = {stage.name: stage.again for stage in read_graph(repo, "HEAD").of(CORE)}
+    again = {stage.name: stage.again for stage in read_graph(duplicate, "HEAD").of(CORE)}
     assert again["grpo"] == ("params",)
     assert {name for name, why in again.items() if why} == {"grpo"}
-    first = {stage.name: stage.again for stage in read_graph(repo, "HEAD~1").of(CORE)}
+    first = {stage.name: stage.again for stage in read_graph(duplicate, "HEAD~1").of(CORE)}
     assert set(first.values()) == {None}
 
 
-def test_what_was_never_run_says_so(repo: Path) -> None:
-    for lock in ("dvc.lock", *(p.as_posix() for p in repo.glob("tracks/*/dvc.lock"))):
-        (repo / lock).unlink()
-    stages = read_graph(repo, "HEAD").stages.values()
+def test_what_was_never_run_says_so(duplicate: Path) -> None:
+    for lock in ("dvc.lock", *(p.as_posix() for p in duplicate.glob("tracks/*/dvc.lock"))):
+        (duplicate / lock).unlink()
+    stages = read_graph(duplicate, "HEAD").stages.values()
     assert {stage.state for stage in stages} == {NEVER}
     assert {stage.reasons for stage in stages} == {()}
 

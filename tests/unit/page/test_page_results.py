@@ -76,18 +76,18 @@ def test_recorded_table_is_that_of_metrics(original: Path) -> None:
     assert core.seeds == [0, 1, 2, 3, 4]
 
 
-def test_interval_of_a_share_stays_within_0_and_1(repo: Path) -> None:
-    path = repo / "metrics/evaluate/grpo.json"
+def test_interval_of_a_share_stays_within_0_and_1(duplicate: Path) -> None:
+    path = duplicate / "metrics/evaluate/grpo.json"
     cells = json.loads(path.read_text())
     cells["arithmetic"] |= {"accuracy": 0.99, "accuracy_stderr": 0.02}
     path.write_text(json.dumps(cells))
-    score = read_tables(repo)[0].tasks[0].scores[-1]
+    score = read_tables(duplicate)[0].tasks[0].scores[-1]
     assert (score.model, score.high) == ("grpo", 1.0)
 
 
-def test_table_that_is_not_recorded_says_what_makes_it(repo: Path) -> None:
-    shutil.rmtree(repo / "metrics")
-    tables = read_tables(repo)
+def test_table_that_is_not_recorded_says_what_makes_it(duplicate: Path) -> None:
+    shutil.rmtree(duplicate / "metrics")
+    tables = read_tables(duplicate)
     assert [table.tasks for table in tables] == [[], []]
     assert [table.command for table in tables] == [
         "dvc repro",
@@ -95,20 +95,20 @@ def test_table_that_is_not_recorded_says_what_makes_it(repo: Path) -> None:
     ]
 
 
-def test_tracks_table_is_read_from_its_own_folder(repo: Path) -> None:
+def test_tracks_table_is_read_from_its_own_folder(duplicate: Path) -> None:
     models = ["base", "zero", "cold_start", "reasoning_rl", "second_sft", "scenarios", "distilled"]
-    folder = repo / "metrics/results"
+    folder = duplicate / "metrics/results"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "evaluate").mkdir(parents=True)
     for model in models:
-        shutil.copy(repo / "metrics/evaluate/grpo.json", folder / f"evaluate/{model}.json")
-    paired = json.loads((repo / "metrics/paired.json").read_text())
-    (table,) = (table for table in read_tables(repo) if table.graph == "results")
+        shutil.copy(duplicate / "metrics/evaluate/grpo.json", folder / f"evaluate/{model}.json")
+    paired = json.loads((duplicate / "metrics/paired.json").read_text())
+    (table,) = (table for table in read_tables(duplicate) if table.graph == "results")
     assert table.tasks == []
     pairs = [f"{second}_minus_{first}" for first, second in table.params.pairs]
     values = {t: dict.fromkeys(pairs, found["grpo_minus_sft"]) for t, found in paired.items()}
     (folder / "paired.json").write_text(json.dumps(values))
-    (table,) = (table for table in read_tables(repo) if table.graph == "results")
+    (table,) = (table for table in read_tables(duplicate) if table.graph == "results")
     assert [score.model for score in table.tasks[0].scores] == models
     assert len(table.tasks[0].pairs) == 7
     assert table.seeds == [0]

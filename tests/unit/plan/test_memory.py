@@ -15,9 +15,9 @@ from stages._plan.memory import (
     num_cached_sequences,
     training_memory,
 )
-from stages._plan.models import DEEPSEEK_V3, QWEN_7B, QWEN_32B, dense
+from stages._plan.models import DEEPSEEK_V3, QWEN_7B, QWEN_32B
+from tests.unit.plan.toy import TOY
 
-TOY = dense("toy", 2, 8, 16, 100, attention_width=8, kv_width=4, is_tied=True)
 SFT: dict[str, Any] = {
     "distributed": "zero3",
     "num_processes": 8,

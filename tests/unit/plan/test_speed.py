@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages._plan.hardware import ASSUMED, H100
-from stages._plan.models import DEEPSEEK_V3, QWEN_7B, QWEN_32B, dense
+from stages._plan.models import DEEPSEEK_V3, QWEN_7B, QWEN_32B
 from stages._plan.speed import (
     Replica,
     forward_flops_per_token,
@@ -13,8 +13,7 @@ from stages._plan.speed import (
     training_flops_per_token,
     training_tokens_per_s,
 )
-
-TOY = dense("toy", 2, 8, 16, 100, attention_width=8, kv_width=4, is_tied=True)
+from tests.unit.plan.toy import TOY
 
 
 def test_flops_of_a_toy_by_hand() -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
+import huggingface_hub.constants
 import pytest
 
 from stages._contract.artifacts import read_jsonl, sha256_file
@@ -24,7 +26,7 @@ from stages.prompts.params import (
 from stages.prompts.sources import Problem
 from stages.prompts.stage import run
 from stages.prompts.traces import read_messages, write_traces
-from tests.unit.prompts.dataset_hub import CARD, REVISION, point_at, serve
+from tests.local_hub import REVISION, point_at, serve_dataset
 
 DECONTAMINATION = DecontaminationParams(
     ngram=4,
@@ -32,6 +34,14 @@ DECONTAMINATION = DecontaminationParams(
     against={},
     max_matches=2,
 )
+CARD = b"""---
+configs:
+- config_name: all
+  data_files:
+  - split: train
+    path: all/train.jsonl
+---
+"""
 EVALUATION = ("e-1", Problem("How many cats sleep on the red mat?", "12", "Three times four is 12"))
 
 
@@ -182,6 +192,15 @@ def test_max_rows_draws_by_the_seed_and_keeps_the_order(tmp_path: Path) -> None:
     assert again == drawn[0][::-1]
 
 
+def point_datasets_at(address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does what HF_ENDPOINT and HF_HOME do when they are set before the import."""
+    point_at(address, monkeypatch)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache / "hub"))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache / "datasets")
+
+
 def test_traces_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rows_of(*(conversation(f"Question {n}?", f"{n}") for n in range(3)))
     data = "".join(json.dumps({**row, "num_tokens": 3}) + "\n" for row in rows).encode()
@@ -196,8 +215,8 @@ def test_traces_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         max_invalid=0,
     )
     requests: list[str] = []
-    with serve({"README.md": CARD, "all/train.jsonl": data}, requests) as address:
-        point_at(address, tmp_path / "cache", monkeypatch)
+    with serve_dataset({"README.md": CARD, "all/train.jsonl": data}, requests) as address:
+        point_datasets_at(address, tmp_path / "cache", monkeypatch)
         report = write(traces, tmp_path / "out.jsonl")
         assert (report["source"]["rows"], report["kept"]) == (3, 2)
         with pytest.raises(ValueError, match=r"owner/name at .* has no subset 'math' with split"):

@@ -9,22 +9,7 @@ from typing import Any
 import pytest
 
 from stages.generate.engine import is_cpu_build, prepare_environment
-from stages.generate.engine_params import EngineParams
-
-CPU = EngineParams(
-    batch_invariant=False,
-    dtype="float32",
-    max_model_len=1024,
-    max_num_seqs=128,
-    max_num_batched_tokens=4096,
-    gpu_memory_utilization=None,
-    kv_cache_memory_bytes=536870912,
-    block_size=32,
-    enforce_eager=True,
-    enable_chunked_prefill=False,
-    enable_prefix_caching=True,
-    tensor_parallel_size=1,
-)
+from tests.engine import CPU
 
 
 @pytest.mark.parametrize(

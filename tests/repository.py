@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +30,13 @@ def change(repo: Path, values: dict[str, Any], file: str = "params.yaml") -> Non
     yaml.dump(sections, repo / file)
 
 
-def call(repo: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command of this environment in the repository."""
+def call(repo: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command of this environment in the repository, with more variables if there are."""
     folder = Path(sys.executable).parent
     env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
     for name, value in (("NAME", "a"), ("EMAIL", "a@b.example")):
         env |= {f"GIT_AUTHOR_{name}": value, f"GIT_COMMITTER_{name}": value}
+    env |= environment
     return subprocess.run(command, cwd=repo, env=env, text=True, capture_output=True, check=False)
 
 
@@ -63,16 +65,32 @@ def changed(file: Path, content: bytes) -> Iterator[None]:
         file.write_bytes(before)
 
 
-def start(repo: Path, stage: str) -> subprocess.Popen[str]:
-    """Starts a stage as dvc.yaml does."""
-    command = [sys.executable, "-m", "stages", "run", stage]
-    return subprocess.Popen(command, cwd=repo, stderr=subprocess.PIPE, text=True)
+def start(repo: Path, stage: str, command: str = "run") -> subprocess.Popen[str]:
+    """Starts a stage as dvc.yaml does; with `exec`, in this environment and not shown."""
+    arguments = [sys.executable, "-m", "stages", command, stage]
+    return subprocess.Popen(arguments, cwd=repo, stderr=subprocess.PIPE, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    assert "nanobind" not in stderr  # its report about leaks looks like a failure
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Returns the exit status, and what the stage has said."""
+    _, said = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+def succeed(process: subprocess.Popen[str]) -> None:
+    """Waits for the stage's end, which is to be a good one."""
+    status, said = finish(process)
+    assert status == 0, said
+    assert "nanobind" not in said  # its report about leaks looks like a failure
+
+
+def wait_for(repo: Path, pattern: str, process: subprocess.Popen[str]) -> None:
+    """Waits until the running stage has written something into a file of that pattern."""
+    deadline = time.monotonic() + 240
+    while not any(path.stat().st_size for path in repo.glob(pattern)):
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def ran(shown: str) -> list[str]:

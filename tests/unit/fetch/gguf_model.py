@@ -10,19 +10,14 @@ import numpy as np
 from tokenizers import pre_tokenizers
 
 from stages.fetch.params import FetchParams, PypiSource
+from tests.tiny_model import SPECIAL, TEMPLATE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 HIDDEN, HEADS, KV_HEADS, HEAD_DIM, FEED_FORWARD = 64, 2, 1, 32, 96
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = ("1 2", "3 4", "12 34", "Ġ a")
 MEMBER = "tiny_model/tiny.gguf"
-TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "
-    "+ message['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tests.pipeline.repository import change
-from tests.pipeline.tiny_model import answer, question, write_model
+from tests.repository import change, start, succeed
+from tests.tiny_model import answer, question, write_model
 
-ROOT = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    import subprocess
+
+ROOT = Path(__file__).parents[1]
 NUM_TRACES = 32
 
 
@@ -39,6 +42,23 @@ def make_training(repo: Path) -> None:
             "grpo.max_completion_length": 12,
         },
     )
+
+
+def start_training(
+    repo: Path, stage: str, distributed: str, **changes: Any
+) -> subprocess.Popen[str]:
+    """Starts the stage in two processes, or in one that takes twice as many rows per pass."""
+    num = 1 if distributed == "none" else 2
+    values = {"distributed": distributed, "num_processes": num, **changes}
+    key = "per_device_train_batch_size"
+    values.setdefault(key, {"sft": 8, "grpo": 16}[stage] // num)
+    change(repo, {f"{stage}.{name}": value for name, value in values.items()})
+    return start(repo, stage, "exec")
+
+
+def train(repo: Path, stage: str, distributed: str, **changes: Any) -> None:
+    """Runs the stage so to its end."""
+    succeed(start_training(repo, stage, distributed, **changes))
 
 
 def read_log(repo: Path, stage: str) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from stages._contract.artifacts import sha256_tree
 from tests.git import git
-from tests.pipeline.repository import change, dvc
-from tests.pipeline.tiny_model import write_model, write_problems
+from tests.repository import change, dvc
+from tests.tiny_model import write_model, write_problems
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def make_recipe(repo: Path) -> None:
