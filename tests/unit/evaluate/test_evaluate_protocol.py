@@ -155,7 +155,7 @@ def test_a_missing_commit_is_an_error(tmp_path: Path) -> None:
     source = _read_source("crows_pairs", tmp_path)
     assert isinstance(source, HubSource)
     with pytest.raises(ValueError, match="40 hex digits, not None: .* the dataset's page lists"):
-        replace(source, revision=None)
+        replace(source, revision=None)  # type: ignore[arg-type]  # as YAML has it
 
 
 @pytest.mark.parametrize("name", PROTOCOL)

@@ -117,10 +117,10 @@ def test_number_without_a_value_is_no_answer(tmp_path: Path, value: str) -> None
     path = tmp_path / "x.jsonl"
     source = jsonl(path, [{"question": "q", "answer": "A"}, {"question": "r", "answer": 4.5}])
     path.write_text(path.read_text(encoding="utf-8").replace('"A"', value), encoding="utf-8")
-    changes = {"sha256": sha256_file(path), "answer_after": None}
+    source = replace(source, sha256=sha256_file(path), answer_after=None)
     with pytest.raises(ValueError, match=r"1 rows have no usable question or answer .* row 1\)"):
-        read_all("t", replace(source, **changes), 0)
-    problems, num_invalid = read_all("t", replace(source, **changes, max_invalid=1), 0)
+        read_all("t", source, 0)
+    problems, num_invalid = read_all("t", replace(source, max_invalid=1), 0)
     assert ([problem.answer for problem in problems], num_invalid) == (["4.5"], 1)
 
 
