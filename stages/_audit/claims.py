@@ -139,7 +139,7 @@ def _measure_seeds(root: Path, graph: Graph, prefix: str) -> dict[str, Any]:
         for pair in pairs[task]:
             second, _, first = pair.partition("_minus_")
             both = zip(found[second], found[first], strict=True)
-            found[pair] = [after - before for after, before in both]
+            found[pair] = [round(after - before, 12) for after, before in both]  # 0.0875, not less
         for name, numbers in found.items():
             key = f"{prefix}seeds.{task}.{name}"
             values |= {f"{key}.{run['seed']}": x for run, x in zip(runs, numbers, strict=True)}
