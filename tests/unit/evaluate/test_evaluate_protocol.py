@@ -154,7 +154,7 @@ def test_a_missing_commit_is_an_error(tmp_path: Path) -> None:
     """No commit of CrowS-Pairs was found: whoever copies its source has to look one up."""
     source = _read_source("crows_pairs", tmp_path)
     assert isinstance(source, HubSource)
-    with pytest.raises(ValueError, match="40 hex digits, not .main.: .* the dataset's page lists"):
+    with pytest.raises(ValueError, match="40 hex digits, not 'main': .* lists its commits"):
         replace(source, revision="main")
 
 
