@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from stages._audit.bisect import find_changed_inputs, find_first_difference, open_run
 from stages._audit.equivalence import ALPHA, MARGIN, Equivalence, compare_means
 from stages._audit.git import read_at
-from stages._audit.locks import track_of
 from stages._audit.published import is_made
 from stages._audit.seeds import ALL_TRACKS, CORE, Graph, read_seeds
 
@@ -49,7 +48,7 @@ def audit(root: Path, rebuilt: Path) -> tuple[bool, str]:
     lines = ["| stage | recorded | rebuilt | |", "|---|---|---|---|"]
     verdicts, pages = [], []
     for graph in (CORE, ALL_TRACKS):
-        old, new = (_keep(run, graph) for run in (recorded, again))
+        old, new = (run.keep(graph) for run in (recorded, again))
         if ran.isdisjoint(new.lock):
             if old.lock:
                 pages.append(_NOT_RUN[graph])
@@ -70,10 +69,6 @@ def _has_run(rebuilt: Path, again: Run, stage: str) -> bool:
     """
     path = f"runs/{again.name_of(stage)}.json"
     return again.read(path) not in (None, read_at(rebuilt, "HEAD", path))
-
-
-def _keep(run: Run, graph: Graph) -> Run:
-    return run.keep([s for s in run.lock if (track_of(s) is None) == (graph is CORE)])
 
 
 def _render_stages(recorded: Run, again: Run, ran: Collection[str]) -> Iterator[str]:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 from stages._audit.git import read_at, read_commit
 from stages._audit.locks import LOCK, Entry, list_graphs, read_locks, track_of
-from stages._audit.published import flatten, name_command, split_command
+from stages._audit.published import flatten, name_command, read_text, split_command
 from stages._audit.seeds import ALL_TRACKS, CORE
 from stages._contract.manifest import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from stages._audit.seeds import Graph
 
 # In the order in which a step makes them: what comes first is the cause.
 _PARTS = ("traces", "batch", "rollouts", "rewards", "advantages", "weights")
@@ -45,10 +47,10 @@ class Run:
         """Returns the stem of the stage's files in runs/, by its address."""
         return name_command(self.lock[stage]["cmd"])
 
-    def keep(self, stages: Collection[str]) -> Run:
-        """Returns the run with some of its stages alone."""
-        lock = {stage: entry for stage, entry in self.lock.items() if stage in stages}
-        return replace(self, lock=lock)
+    def keep(self, graph: Graph) -> Run:
+        """Returns the run with the core's stages alone, or with the tracks'."""
+        kept = {s: e for s, e in self.lock.items() if (track_of(s) is None) == (graph is CORE)}
+        return replace(self, lock=kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def open_run(root: Path, name: str) -> Run:
     """
     folder = Path(name)
     if (folder / LOCK).is_file():
-        return Run(name, read_locks(folder), lambda path: _read(folder / path))
+        return Run(name, read_locks(folder), lambda path: read_text(folder / path))
     commit = read_commit(root, name)
     if read_at(root, commit, LOCK) is None:
         raise ValueError(f"{name} has no {LOCK}: it records no run; name another commit")
@@ -170,7 +172,3 @@ def _compare_settings(a: Run, b: Run, stage: str) -> list[str]:
         for key in sorted(old.keys() | new.keys())
         if key.startswith(asked) and old.get(key) != new.get(key)
     ]
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None

@@ -17,10 +17,10 @@ from dvc.repo import Repo
 from stages._audit.bisect import find_changed_inputs
 from stages._audit.git import read_at, read_commit
 from stages._audit.locks import Entry, list_graphs, read_locks
-from stages._audit.published import name_command, read_run
+from stages._audit.published import list_reports, name_command, read_run
 from stages._contract.artifacts import read_jsonl
-from stages._contract.params import load, load_cell, read_sections
-from stages._contract.places import TRACKS, below
+from stages._contract.params import load
+from stages._contract.places import below
 from stages.evaluate.tasks.scoring import stderr
 from stages.report.paired import compare, measure_accuracy
 from stages.report.table import percent
@@ -112,13 +112,7 @@ def render_comparison(root: Path, revision: str) -> str:
 
 def _read_tables(root: Path) -> dict[Path, list[str]]:
     """Returns the models of each table, in its order, by the folder of the table's metrics."""
-    tables = {Path("metrics"): list(load(root / "params.yaml", "report").models)}
-    for track in sorted(path.parent for path in (root / TRACKS).glob("*/params.yaml")):
-        for section in read_sections(track / "params.yaml").get("report", {}):
-            cell = {"track": track.name, "section": section}
-            models = load_cell(root / "params.yaml", "report", cell).models
-            tables[below("metrics", cell)] = list(models)
-    return tables
+    return {below("metrics", cell): list(found.models) for cell, found in list_reports(root)}
 
 
 def _render_params(root: Path, revision: str) -> Iterator[str]:

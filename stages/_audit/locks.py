@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from stages._audit.git import list_at, read_at
+from stages._audit.published import read_text
 from stages._contract.places import TRACKS
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def read_locks(root: Path, commit: str | None = None) -> dict[str, Entry]:
         tracks = [path for path in paths if PurePosixPath(path).match(f"{TRACKS}/*/{LOCK}")]
     entries: dict[str, Entry] = {}
     for name in (LOCK, *sorted(tracks)):
-        text = _read(root / name) if commit is None else read_at(root, commit, name)
+        text = read_text(root / name) if commit is None else read_at(root, commit, name)
         found = YAML(typ="safe", pure=True).load(text)["stages"] if text else {}
         graph = "" if name == LOCK else f"{PurePosixPath(name).with_name('dvc.yaml')}:"
         entries |= {f"{graph}{stage}": entry for stage, entry in found.items()}
@@ -50,10 +51,6 @@ def track_of(address: str) -> str | None:
 def list_graphs(addresses: Iterable[str]) -> list[str]:
     """Returns the names of the stages' graphs, in their order: core, or that of the track."""
     return list(dict.fromkeys(track_of(address) or "core" for address in addresses))
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _sort(entries: Mapping[str, Entry]) -> list[str]:

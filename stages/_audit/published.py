@@ -6,16 +6,34 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages._contract.places import name_of
+from stages._contract.params import load, load_cell, read_sections
+from stages._contract.places import TRACKS, name_of
 from stages._live.reference import leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from stages._contract.places import Cell
 
 
 def read_json(path: Path) -> Any:
     """Returns a JSON file's value."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_text(path: Path) -> str | None:
+    """Returns the text of a file, or None if there is none."""
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def list_reports(root: Path) -> Iterator[tuple[Cell, Any]]:
+    """Yields cell and parameters of all reports, each of a table: the core's, then the tracks'."""
+    path = root / "params.yaml"
+    yield {}, load(path, "report")
+    for track in sorted(root.glob(f"{TRACKS}/*/params.yaml")):
+        for section in read_sections(track).get("report", {}):
+            cell = {"track": track.parent.name, "section": section}
+            yield cell, load_cell(path, "report", cell)
 
 
 def name_run(stage: str) -> str:

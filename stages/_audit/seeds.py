@@ -24,7 +24,7 @@ from stages._audit.git import git
 from stages._audit.published import read_json
 from stages._contract.artifacts import write_json
 from stages._contract.places import TRACKS, name_of, out_of
-from stages._live.reference import SEEDED, list_cells
+from stages._live.reference import SEEDED, list_cells, seeds_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,7 +42,7 @@ class Graph:
     @property
     def folder(self) -> Path:
         """Returns where the runs with other seeds are recorded."""
-        return self.metrics / "seeds"
+        return seeds_of(is_core=self is CORE)
 
 
 CORE = Graph(metrics=Path("metrics"), run="grpo", locks="dvc.lock", command=("repro",))

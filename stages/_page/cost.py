@@ -125,10 +125,10 @@ def _count_tokens(root: Path, stage: Stage, log: Path | None) -> float | None:
     if stage.kind == "grpo" and log and "num_completions" in metrics:
         per_step = metrics["num_completions"] / metrics["num_steps"]
         per_step *= 1 + (metrics.get("resampled_rate") or 0.0)  # by dynamic sampling
-        lengths = [row.get("completion_length") for row in read_curve(log)]
-        known = [length for length in lengths if length is not None]
-        if len(lengths) == len(known) == metrics["num_steps"]:
-            return float(per_step * sum(known))
+        rows = read_curve(log)
+        lengths = [row["completion_length"] for row in rows if "completion_length" in row]
+        if len(rows) == len(lengths) == metrics["num_steps"]:
+            return float(per_step * sum(lengths))
     return None
 
 

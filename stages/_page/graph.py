@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from stages._audit.bisect import find_changed_inputs
 from stages._audit.git import read_at
-from stages._audit.published import flatten, name_command, read_json
+from stages._audit.published import flatten, name_command, read_json, split_command
 from stages._audit.verify import find_changes
 from stages._contract.places import TRACKS
 
@@ -152,7 +152,7 @@ def _read_stage(
         address=address,
         graph=folder.name if folder.parent.name == TRACKS.name else CORE,
         name=stage.name,
-        kind=stage.cmd.split()[4],
+        kind=split_command(stage.cmd)[0],
         run=run,
         state=state,
         reasons=reasons,

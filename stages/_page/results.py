@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.stats import t as student
 
-from stages._audit.published import read_json
-from stages._contract.params import load, load_cell, read_sections
+from stages._audit.published import list_reports, read_json
+from stages._contract.params import load
 from stages._contract.places import TRACKS, below
 from stages._page.graph import CORE
 from stages.report.table import _rows, percent
@@ -121,14 +121,10 @@ class Table:
 
 def read_tables(root: Path) -> list[Table]:
     """Returns the core's table, and those of the tracks that report."""
-    path = root / "params.yaml"
-    tables = [_read_table(root, CORE, "report", {}, load(path, "report"))]
-    for track in sorted(root.glob(f"{TRACKS}/*/params.yaml")):
-        for section in read_sections(track).get("report", {}):
-            cell = {"track": track.parent.name, "section": section}
-            found = load_cell(path, "report", cell)
-            tables.append(_read_table(root, cell["track"], section, cell, found))
-    return tables
+    return [
+        _read_table(root, cell.get("track", CORE), cell.get("section", "report"), cell, found)
+        for cell, found in list_reports(root)
+    ]
 
 
 def _read_table(root: Path, graph: str, section: str, cell: Cell, params: ReportParams) -> Table:

@@ -12,7 +12,7 @@ from dvc.dependency import ParamsDependency
 from ruamel.yaml import YAML
 
 from stages._audit.git import git, read_at
-from stages._audit.published import is_made, read_json
+from stages._audit.published import is_made, read_json, split_command
 from stages._audit.verify import compare_code, find_changed_params, find_changes, list_recorded
 from stages._contract.params import load_cell
 from stages._publish.files import digest_as_dvc, digest_folder, read_folder
@@ -69,8 +69,7 @@ class Artifact:
     @property
     def cell(self) -> dict[str, str]:
         """Returns which run of the stage it is, as its command says."""
-        words = self.stage.cmd.split()
-        return {word[2:]: words[i + 1] for i, word in enumerate(words) if word.startswith("--")}
+        return split_command(self.stage.cmd)[1]
 
     def read_params(self, root: Path) -> dict[str, Any]:
         """Returns the stage's parameters, which are the recorded ones if `check_record` says so."""
@@ -102,7 +101,7 @@ def list_artifacts(repo: Repo, root: Path) -> dict[str, Artifact]:
             sources = {a.name: a for source in direct for a in (*source.sources, source)}
             found[name] = Artifact(
                 name=name,
-                kind=stage.cmd.split()[4],  # python -m stages run STAGE
+                kind=split_command(stage.cmd)[0],
                 run=run,
                 lock=_lock_of(stage, root),
                 entry=entry,
@@ -212,7 +211,7 @@ def _judges(stage: Stage, artifact: Artifact) -> bool:
     if not any(out.hash_info for out in stage.outs):
         return False
     read = {Path(dep.fs_path).relative_to(stage.repo.root_dir).as_posix() for dep in stage.deps}
-    kind = stage.cmd.split()[4]
+    kind = split_command(stage.cmd)[0]
     return artifact.judged_in in read or (kind == "evaluate" and artifact.path in read)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from securesystemslib.signer import CryptoSigner
 
 from stages._audit.bisect import open_run
-from stages._audit.locks import track_of
 from stages._audit.provenance.attestation import make_statement, write_statement
 from stages._audit.provenance.crate import write_crate
 from stages._audit.provenance.croissant import DATASETS, make_croissant
 from stages._audit.provenance.sbom import write_sbom
+from stages._audit.seeds import CORE
 from stages._contract.artifacts import publish
 
 if TYPE_CHECKING:
@@ -50,9 +50,7 @@ def export(root: Path, out: Path, key: Path | None = None) -> None:
             described = make_croissant(root / "artifacts" / name, name, name, date)
             text = json.dumps(described, indent=1, default=str)
             (folder / "croissant" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        # The workflow that it describes is the core's.
-        core = [stage for stage in run.lock if track_of(stage) is None]
-        write_crate(root, run.keep(core), folder)
+        write_crate(root, run.keep(CORE), folder)  # the workflow that it describes is the core's
 
 
 def read_signer(path: Path) -> CryptoSigner:

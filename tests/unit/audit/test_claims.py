@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def find(repo: Path) -> dict[str, str]:
+def find(duplicate: Path) -> dict[str, str]:
     """Returns what is wrong, by claim."""
-    return {name: problem for name, problem in find_problems(repo) if problem is not None}
+    return {name: problem for name, problem in find_problems(duplicate) if problem is not None}
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -35,48 +35,48 @@ def test_every_page_with_numbers_is_covered(original: Path) -> None:
 @pytest.mark.parametrize(
     "sentence", ["It is 3.7 times as fast.", "So 99 % are right.", "It has 12."]
 )
-def test_number_without_a_claim_fails(repo: Path, page: str, sentence: str) -> None:
-    with (repo / page).open("a", encoding="utf-8") as file:
+def test_number_without_a_claim_fails(duplicate: Path, page: str, sentence: str) -> None:
+    with (duplicate / page).open("a", encoding="utf-8") as file:
         file.write(f"\n{sentence}\n")
     number = re.search(r"[\d.]*\d", sentence)
     assert number is not None
-    ((name, problem),) = find(repo).items()
+    ((name, problem),) = find(duplicate).items()
     assert name == f"{page}: every number has a claim"
     assert problem.startswith(f"'{number[0]}")
     assert "add it to docs/claims.yaml" in problem
 
 
-def test_number_in_code_or_in_a_name_needs_none(repo: Path) -> None:
-    with (repo / "README.md").open("a", encoding="utf-8") as file:
+def test_number_in_code_or_in_a_name_needs_none(duplicate: Path) -> None:
+    with (duplicate / "README.md").open("a", encoding="utf-8") as file:
         file.write(
             "\nSet `seed: 17` for R1 on x86-64, see [here](page-3.html).\n\n```sh\nls 4\n```\n"
         )
-    assert find(repo) == {}
+    assert find(duplicate) == {}
 
 
 @pytest.mark.parametrize("claim", ["C2", "C3", "C4"])
 def test_claim_that_is_not_what_was_measured_fails_and_is_brought_up_to_date(
-    repo: Path, claim: str
+    duplicate: Path, claim: str
 ) -> None:
-    path = repo / "REPRODUCE.md"
+    path = duplicate / "REPRODUCE.md"
     before = path.read_text(encoding="utf-8")
     row = next(line for line in before.splitlines() if line.startswith(f"| {claim} |"))
     path.write_text(before.replace(row, re.sub(r"\d\.\d(?= ±)", "7.7", row)), encoding="utf-8")
-    problems = find(repo)
+    problems = find(duplicate)
     assert f"REPRODUCE.md: claim {claim}" in problems
-    assert update_pages(repo) == [claim]
+    assert update_pages(duplicate) == [claim]
     assert path.read_text(encoding="utf-8") == before
 
 
-def test_claim_of_what_is_not_measured_is_an_error(repo: Path) -> None:
-    edit(repo / "docs/claims.yaml", "{run.fetch.gib:.1f}", "{run.fetch.wishes:.1f}")
+def test_claim_of_what_is_not_measured_is_an_error(duplicate: Path) -> None:
+    edit(duplicate / "docs/claims.yaml", "{run.fetch.gib:.1f}", "{run.fetch.wishes:.1f}")
     with pytest.raises(ValueError, match="'run.fetch.wishes' is no measured value"):
-        find(repo)
+        find(duplicate)
 
 
-def test_given_number_that_is_gone_leaves_the_ledger(repo: Path) -> None:
-    edit(repo / "README.md", "the base model (93 MB)", "the base model")
-    ((name, problem),) = find(repo).items()
+def test_given_number_that_is_gone_leaves_the_ledger(duplicate: Path) -> None:
+    edit(duplicate / "README.md", "the base model (93 MB)", "the base model")
+    ((name, problem),) = find(duplicate).items()
     assert name == "README.md: given"
     assert "remove it from docs/claims.yaml" in problem
 

@@ -83,20 +83,20 @@ def test_page_of_no_change_says_so(original: Path) -> None:
     assert "better" not in page
 
 
-def test_page_of_a_change_names_it(repo: Path) -> None:
-    lines = (repo / SAMPLES).read_text(encoding="utf-8").splitlines()
+def test_page_of_a_change_names_it(duplicate: Path) -> None:
+    lines = (duplicate / SAMPLES).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     right = [row for row in rows if row["correct"] == [True]]
     for row in right[:24]:
         row["correct"] = [False]
-    (repo / SAMPLES).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (duplicate / SAMPLES).write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in ("params.yaml", "dvc.lock"):
-        text = (repo / name).read_text(encoding="utf-8")
-        (repo / name).write_text(text.replace("beta: 0.001", "beta: 0.04"), encoding="utf-8")
-    metrics = repo / "metrics" / "grpo.json"
+        text = (duplicate / name).read_text(encoding="utf-8")
+        (duplicate / name).write_text(text.replace("beta: 0.001", "beta: 0.04"), encoding="utf-8")
+    metrics = duplicate / "metrics" / "grpo.json"
     values = json.loads(metrics.read_text(encoding="utf-8"))
     metrics.write_text(json.dumps(values | {"num_steps": 99}))
-    page = render_comparison(repo, "HEAD")
+    page = render_comparison(duplicate, "HEAD")
     assert "| `grpo.beta` | 0.001 | 0.04 |\n" in page
     stages = page.partition("## Stages that ran again")[2].partition("##")[0]
     assert "| grpo | params | " in stages
@@ -107,22 +107,24 @@ def test_page_of_a_change_names_it(repo: Path) -> None:
     assert f"| `metrics/grpo.json` | `num_steps` | {values['num_steps']} | 99 |\n" in page
 
 
-def test_page_of_a_change_of_a_track_names_it(repo: Path) -> None:
+def test_page_of_a_change_of_a_track_names_it(duplicate: Path) -> None:
     for name in ("params.yaml", "dvc.lock"):
-        path = repo / "tracks/r1" / name
+        path = duplicate / "tracks/r1" / name
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("max_per_prompt: 1\n", "max_per_prompt: 3\n"))
-    samples = repo / SAMPLES.replace("report/", "results/report/").replace("/grpo/", "/scenarios/")
+    samples = duplicate / SAMPLES.replace("report/", "results/report/").replace(
+        "/grpo/", "/scenarios/"
+    )
     text = samples.read_text(encoding="utf-8")
     samples.write_text(text.replace('"correct": [true]', '"correct": [false]'))
-    values = json.loads((repo / "metrics/r1/scenarios.json").read_text(encoding="utf-8"))
-    (repo / "metrics/r1/scenarios.json").write_text(json.dumps(values | {"num_steps": 99}))
-    scores = repo / "metrics/results/evaluate/scenarios.json"
+    values = json.loads((duplicate / "metrics/r1/scenarios.json").read_text(encoding="utf-8"))
+    (duplicate / "metrics/r1/scenarios.json").write_text(json.dumps(values | {"num_steps": 99}))
+    scores = duplicate / "metrics/results/evaluate/scenarios.json"
     scores.write_text(scores.read_text().replace('"num_samples": 1', '"num_samples": 2'))
-    page = render_comparison(repo, "HEAD")
+    page = render_comparison(duplicate, "HEAD")
     name = "tracks/r1/params.yaml:filter.second_data.max_per_prompt"
     assert f"| `{name}` | 1 | 3 |\n" in page
-    run = json.loads((repo / "runs/filter-r1-second_data.json").read_text(encoding="utf-8"))
+    run = json.loads((duplicate / "runs/filter-r1-second_data.json").read_text(encoding="utf-8"))
     row = f"| tracks/r1/dvc.yaml:second_data | params | {run['duration_s']:.0f} s | "
     assert row in page.partition("## Stages that ran again")[2].partition("##")[0]
     core, tracks = page.split("\n## Accuracy, %")[1:]
@@ -135,18 +137,18 @@ def test_page_of_a_change_of_a_track_names_it(repo: Path) -> None:
     assert rows == [f"| `metrics/r1/scenarios.json` | `num_steps` | {old} | 99 |"]
 
 
-def test_other_output_from_the_same_inputs_stands_out(repo: Path) -> None:
-    text = (repo / "dvc.lock").read_text(encoding="utf-8")
+def test_other_output_from_the_same_inputs_stands_out(duplicate: Path) -> None:
+    text = (duplicate / "dvc.lock").read_text(encoding="utf-8")
     old = text.partition("- path: artifacts/grpo\n      hash: md5\n      md5: ")[2][:32]
-    (repo / "dvc.lock").write_text(text.replace(old, old[::-1]), encoding="utf-8")
-    page = render_comparison(repo, "HEAD")
+    (duplicate / "dvc.lock").write_text(text.replace(old, old[::-1]), encoding="utf-8")
+    page = render_comparison(duplicate, "HEAD")
     assert "| grpo | **nothing: other output from the same inputs** | " in page
     assert "| evaluate@grpo-arithmetic | artifacts/grpo | " in page
 
 
-def test_unknown_revision_is_named(repo: Path) -> None:
+def test_unknown_revision_is_named(duplicate: Path) -> None:
     with pytest.raises(ValueError, match="git knows no revision 'nix': name a branch"):
-        render_comparison(repo, "nix")
-    assert read_at(repo, "HEAD", "nix") is None
-    git(repo, "tag", "v1")
-    assert read_at(repo, "v1", ".ci/run") == (repo / ".ci/run").read_text()
+        render_comparison(duplicate, "nix")
+    assert read_at(duplicate, "HEAD", "nix") is None
+    git(duplicate, "tag", "v1")
+    assert read_at(duplicate, "v1", ".ci/run") == (duplicate / ".ci/run").read_text()

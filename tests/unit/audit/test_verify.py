@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def failed(repo: Path) -> dict[str, str]:
+def failed(duplicate: Path) -> dict[str, str]:
     """Returns the problems of the claims that do not hold, by claim."""
-    return {claim.name: claim.problem for claim in verify(repo) if claim.problem is not None}
+    return {claim.name: claim.problem for claim in verify(duplicate) if claim.problem is not None}
 
 
 def test_what_is_published_holds(original: Path) -> None:
@@ -150,82 +150,82 @@ def change_digit(pattern: str) -> Callable[[str], str]:
     ids=lambda value: value if isinstance(value, str) and len(value) < 50 else "",
 )
 def test_tampering_is_named_even_if_it_is_committed(
-    repo: Path, name: str, damage: Callable[[str], str], claim: str, problem: str
+    duplicate: Path, name: str, damage: Callable[[str], str], claim: str, problem: str
 ) -> None:
-    path = repo / name
+    path = duplicate / name
     before = path.read_text(encoding="utf-8")
     path.write_text(damage(before), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != before
-    git(repo, "commit", "-qam", "tamper")
-    found = failed(repo)
+    git(duplicate, "commit", "-qam", "tamper")
+    found = failed(duplicate)
     (name,) = (name for name in found if name == claim or re.fullmatch(claim, name))
     assert problem in found[name]
 
 
-def test_parameters_of_others_may_change_and_a_stage_s_own_may_not(repo: Path) -> None:
-    path = repo / "params.yaml"
+def test_parameters_of_others_may_change_and_a_stage_s_own_may_not(duplicate: Path) -> None:
+    path = duplicate / "params.yaml"
     text = path.read_text(encoding="utf-8")
     path.write_text(f"# A comment.\n{text}")
-    git(repo, "commit", "-qam", "a comment")
-    assert failed(repo) == {}
+    git(duplicate, "commit", "-qam", "a comment")
+    assert failed(duplicate) == {}
     path.write_text(text.replace("held_out_share: 0.2", "held_out_share: 0.3"))
-    git(repo, "commit", "-qam", "another preference, whose lock is of the one before")
-    problems = failed(repo)
+    git(duplicate, "commit", "-qam", "another preference, whose lock is of the one before")
+    problems = failed(duplicate)
     assert all("reward_model" in name for name in problems)
     assert "changed since: params.yaml: preference" in problems.values()
 
 
-def test_commit_that_is_not_in_the_history_is_not_compared(repo: Path) -> None:
-    commit = json.loads((repo / "runs/sft.json").read_text(encoding="utf-8"))["commit"]
+def test_commit_that_is_not_in_the_history_is_not_compared(duplicate: Path) -> None:
+    commit = json.loads((duplicate / "runs/sft.json").read_text(encoding="utf-8"))["commit"]
     for name in ("runs/sft.json", "README.md"):
-        text = (repo / name).read_text(encoding="utf-8")
-        (repo / name).write_text(text.replace(commit[:10], "0" * 10), encoding="utf-8")
-        git(repo, "commit", "-qam", "squash")
-    notes = {claim.name: claim.note for claim in verify(repo) if "sft ran at" in claim.name}
+        text = (duplicate / name).read_text(encoding="utf-8")
+        (duplicate / name).write_text(text.replace(commit[:10], "0" * 10), encoding="utf-8")
+        git(duplicate, "commit", "-qam", "squash")
+    notes = {claim.name: claim.note for claim in verify(duplicate) if "sft ran at" in claim.name}
     assert notes["runs/: sft ran at 0000000000, with the code that is here"] == (
         "not compared: this history, squashed or shallow, has no such commit"
     )
 
 
-def test_code_that_changed_since_the_run_is_named(repo: Path) -> None:
-    path = repo / "runs/grpo.json"
+def test_code_that_changed_since_the_run_is_named(duplicate: Path) -> None:
+    path = duplicate / "runs/grpo.json"
     run = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(run | {"commit": git(repo, "rev-parse", "HEAD").strip()}))
-    with (repo / "stages/grpo/stage.py").open("a", encoding="utf-8") as code:
+    path.write_text(json.dumps(run | {"commit": git(duplicate, "rev-parse", "HEAD").strip()}))
+    with (duplicate / "stages/grpo/stage.py").open("a", encoding="utf-8") as code:
         code.write("\n")
-    git(repo, "commit", "-qam", "change")
-    problems = {name: problem for name, problem in failed(repo).items() if "ran at" in name}
+    git(duplicate, "commit", "-qam", "change")
+    problems = {name: problem for name, problem in failed(duplicate).items() if "ran at" in name}
     names = {name.partition(" ran at")[0] for name in problems}
-    assert names == {f"runs/: {path.stem}" for path in (repo / "runs").glob("grpo*.json")}
+    assert names == {f"runs/: {path.stem}" for path in (duplicate / "runs").glob("grpo*.json")}
     assert set(problems.values()) == {"changed since: stages/grpo/stage.py"}
-    notes = [claim.note for claim in verify(repo) if claim.name.startswith("metrics/seeds/")]
+    notes = [claim.note for claim in verify(duplicate) if claim.name.startswith("metrics/seeds/")]
     assert notes == ["the code has changed since, the recorded responses have not"] * 4
 
 
-def test_seeds_of_code_that_answered_otherwise_are_named(repo: Path) -> None:
-    path = repo / "metrics/report/samples/grpo/arithmetic.jsonl"
-    for name in (path, repo / "stages/grpo/stage.py"):
+def test_seeds_of_code_that_answered_otherwise_are_named(duplicate: Path) -> None:
+    path = duplicate / "metrics/report/samples/grpo/arithmetic.jsonl"
+    for name in (path, duplicate / "stages/grpo/stage.py"):
         with name.open("a", encoding="utf-8") as file:
             file.write("\n")
-    git(repo, "commit", "-qam", "change")
-    problems = {name: problem for name, problem in failed(repo).items() if "seeds" in name}
+    git(duplicate, "commit", "-qam", "change")
+    problems = {name: problem for name, problem in failed(duplicate).items() if "seeds" in name}
     assert len(problems) == 4
     assert all(problem.startswith("changed since: ") for problem in problems.values())
     assert all("stages/grpo/stage.py" in problem for problem in problems.values())
 
 
-def test_uncommitted_change_is_named(repo: Path) -> None:
-    with (repo / "dvc.lock").open("a") as lock:
+def test_uncommitted_change_is_named(duplicate: Path) -> None:
+    with (duplicate / "dvc.lock").open("a") as lock:
         lock.write("# a comment\n")
-    ((name, problem),) = failed(repo).items()
+    ((name, problem),) = failed(duplicate).items()
     assert name.startswith("git: the files are those of ")
     assert problem == "changed since: dvc.lock"
 
 
-def test_artifacts_that_are_here_are_checked(repo: Path) -> None:
-    (repo / "artifacts" / "filter").mkdir(parents=True)
-    (repo / "artifacts" / "filter" / "train.jsonl").write_text(json.dumps({"id": "x"}) + "\n")
-    problems = failed(repo)
+def test_artifacts_that_are_here_are_checked(duplicate: Path) -> None:
+    (duplicate / "artifacts" / "filter").mkdir(parents=True)
+    (duplicate / "artifacts" / "filter" / "train.jsonl").write_text(json.dumps({"id": "x"}) + "\n")
+    problems = failed(duplicate)
     assert problems == {
         "dvc.lock: filter": "artifacts/filter is modified",
         "dvc.lock: sft": "artifacts/filter/train.jsonl is modified",
@@ -233,6 +233,6 @@ def test_artifacts_that_are_here_are_checked(repo: Path) -> None:
     }
 
 
-def test_missing_file_is_a_failed_claim(repo: Path) -> None:
-    (repo / "metrics" / "paired.json").unlink()
-    assert "paired.json" in failed(repo)["scores"]
+def test_missing_file_is_a_failed_claim(duplicate: Path) -> None:
+    (duplicate / "metrics" / "paired.json").unlink()
+    assert "paired.json" in failed(duplicate)["scores"]

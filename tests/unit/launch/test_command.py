@@ -36,6 +36,13 @@ def call(folder: Path, *arguments: str, **environment: str) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=env, text=True, capture_output=True, check=False)
 
 
+def refusal(demo: Path) -> str:
+    """Returns what is said on stderr of a run at the site `box` that fails and prints nothing."""
+    done = call(demo, "run", "demo", R1_SITE="box")
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
     """Returns a repository with one stage, which passes, and sites of each kind."""
@@ -312,9 +319,7 @@ def test_machine_without_apptainer_is_one_line(demo: Path) -> None:
 def test_apptainer_that_cannot_be_run_is_one_line(demo: Path) -> None:
     (demo / "apptainer").write_text("#!/bin/sh\n", encoding="utf-8")
     (demo / "apptainer").chmod(0o644)
-    done = call(demo, "run", "demo", R1_SITE="box")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
+    assert refusal(demo) == (
         f"rederive: demo: {demo}/apptainer cannot be run (Permission denied): change apptainer in "
         "the site's file to the command that runs images here\n"
     )
@@ -322,9 +327,7 @@ def test_apptainer_that_cannot_be_run_is_one_line(demo: Path) -> None:
 
 def test_scratch_that_cannot_be_made_is_one_line(demo: Path) -> None:
     (demo / "scratch").write_text("a file", encoding="utf-8")
-    done = call(demo, "run", "demo", R1_SITE="box")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
+    assert refusal(demo) == (
         f"rederive: demo: there can be no folder {demo}/scratch (File exists): change scratch in "
         "the site's file to one that you may write to\n"
     )
@@ -333,9 +336,7 @@ def test_scratch_that_cannot_be_made_is_one_line(demo: Path) -> None:
 def test_image_that_cannot_be_read_is_one_line(demo: Path) -> None:
     (demo / "images/cpu.sif").unlink()
     (demo / "images/cpu.sif").symlink_to("/proc/self/mem")  # root, too, cannot read its beginning
-    done = call(demo, "run", "demo", R1_SITE="box")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
+    assert refusal(demo) == (
         f"rederive: demo: the image {demo}/images/cpu.sif cannot be read (Input/output error): "
         "mend that, or change images in the site's file\n"
     )
