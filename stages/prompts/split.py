@@ -93,12 +93,7 @@ def split(
     boilerplate = {name: _find_boilerplate(pools[name], params.decontamination) for name in names}
     evaluation = {name: _take_evaluation(name, pools[name], asked[name]) for name in names}
     used = {entry.key for entries in evaluation.values() for entry in entries}
-    held_out = [
-        (_identify(name, problem), problem)
-        for name in names
-        for problem in map(pools[name].read, evaluation[name])
-    ]
-    held_out += against
+    held_out = [*_identify_all(pools, evaluation), *against]
     near = None
     if params.near_duplicates is not None:
         near = NearDuplicates(params.near_duplicates, params.seed)
@@ -155,6 +150,15 @@ def _take_evaluation(name: str, pool: Pool, asked: Counts) -> list[Entry]:
         raise ValueError(_too_few(name, pool, asked, Matches(name, 0)))
     taken, pool.entries = pool.entries[:num], pool.entries[num:]
     return taken
+
+
+def _identify_all(
+    pools: Mapping[str, Pool], evaluation: Mapping[str, list[Entry]]
+) -> Iterator[tuple[str, Problem]]:
+    """Yields the evaluation problems of all sources, with an id for each."""
+    for name, entries in evaluation.items():
+        for problem in map(pools[name].read, entries):
+            yield _identify(name, problem), problem
 
 
 def _clean(
