@@ -279,12 +279,12 @@ def measure(stage: str, way: str, changes: dict[str, Any]) -> dict[str, float]:
         import torch
 
         torch.set_num_threads(params.num_threads)
-    elif stage == "generate":
-        from stages.generate.engine import prepare_environment
-
-        prepare_environment(params.num_threads, params.cpu_isa)
     else:
         set_environment(stage, params)
+        if stage == "generate":
+            from stages.generate.engine import prepare_environment
+
+            prepare_environment(params.num_threads, params.cpu_isa)
     with tempfile.TemporaryDirectory() as folder:
         if stage == "sft":
             result = train_sft(way, params, Path(folder))

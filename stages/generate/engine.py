@@ -1,7 +1,8 @@
 """Starts vLLM the same way wherever the project samples from a model, and asks it whether it did.
 
 vLLM reads its settings from the environment when it is imported, so a stage calls
-`prepare_environment` first, and imports vllm inside a function afterwards.
+`prepare_environment` first, and imports vllm inside a function afterwards. Threads, instructions
+and what all libraries read are set before, for any stage (`stages._contract.run`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from stages._contract.determinism import check_observed, limit_cpu, observe
+from stages._contract.determinism import check_observed, observe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,11 +43,11 @@ def is_cpu_build() -> bool:
 def prepare_environment(
     num_threads: int, cpu_isa: CpuIsa, *, batch_invariant: bool = False
 ) -> None:
-    """Sets what vLLM reads from the environment; call it before torch and vllm are imported.
+    """Sets what vLLM alone reads from the environment; call it before vllm is imported.
 
     Args:
-        num_threads: compute threads of the engine; used by a CPU build only.
-        cpu_isa: the instructions that it may use; a CPU build only.
+        num_threads: of the process; a CPU build computes with them.
+        cpu_isa: of the process; a CPU build's own kernels follow it.
         batch_invariant: whether vLLM takes kernels whose sums do not depend on the batch.
 
     Raises:
@@ -57,9 +58,6 @@ def prepare_environment(
         # The engine runs in this process: starts faster, and the scheduler's batches do not depend
         # on when a request reaches another process.
         VLLM_ENABLE_V1_MULTIPROCESSING="0",
-        VLLM_NO_USAGE_STATS="1",
-        HF_HUB_OFFLINE="1",
-        TOKENIZERS_PARALLELISM="false",
     )
     # On CPU a start prints a dozen warnings that restate our options; whoever wants them sets this.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -70,19 +68,14 @@ def prepare_environment(
             "engine.batch_invariant is true, but vLLM has no such kernels for a CPU: set it to "
             "false; in float32, samples were seen not to depend on the batch (ADR 0003)"
         )
-    limit_cpu(cpu_isa)
+    # An engine in this process computes with OpenMP's threads, which were set before;
+    # VLLM_CPU_OMP_THREADS_BIND reaches only engines in processes of their own.
     num_cpus = len(os.sched_getaffinity(0))  # not all of the machine's, in a job or a container
     if not 1 <= num_threads <= num_cpus:
         raise ValueError(
             f"num_threads must be between 1 and {num_cpus}, the CPUs that this process may use, "
             f"not {num_threads}: lower it, or ask for more CPUs"
         )
-    # An engine in this process has as many threads as OpenMP reads here when torch is loaded;
-    # VLLM_CPU_OMP_THREADS_BIND reaches only engines in processes of their own.
-    os.environ["OMP_NUM_THREADS"] = str(num_threads)
-    # Threads that wait for each other sleep and do not spin: beside a busy process, on two cores,
-    # spinning took 3 to 8 times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if cpu_isa != "native":
         _hide_avx512()
 

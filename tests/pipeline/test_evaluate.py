@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from stages._contract.artifacts import read_jsonl, write_jsonl
+from stages._contract.run import set_environment
 from stages.evaluate.params import EvaluateInputs, EvaluateParams
 from stages.evaluate.stage import fill, run
 from tests.engine import CPU
@@ -71,6 +72,7 @@ def _run(cpu: int, models: Path, jobs: list[Job]) -> None:
     in folders whose name says so.
     """
     os.sched_setaffinity(0, {cpu})
+    set_environment("evaluate", PARAMS)
     for folder, task, rows, halves in jobs:
         out, work = folder / "out", folder / "work"
         for path in (out, work):

@@ -15,6 +15,7 @@ import pytest
 
 from stages._contract.artifacts import read_jsonl
 from stages._contract.params import load
+from stages._contract.run import set_environment
 from stages._contract.seeding import derive
 from tests.repository import call, change, dvc, read
 
@@ -46,6 +47,7 @@ def ask_engine(root: Path) -> None:
         prepare_environment,
     )
 
+    set_environment("generate", params)
     prepare_environment(1, "portable")
     from vllm import LLM  # noqa: PLC0415 - reads the environment
 

@@ -286,6 +286,37 @@ def test_check_reads_every_section_without_torch() -> None:
     ]
 
 
+def test_environment_is_that_of_the_parameters() -> None:
+    """What was set before counts only where it is the user's own affair."""
+    program = """
+        import json, os
+        from types import SimpleNamespace
+        from stages._contract.run import set_environment
+        os.environ.update(OMP_NUM_THREADS="7", ONEDNN_MAX_CPU_ISA="AVX2", OMP_WAIT_POLICY="ACTIVE")
+        before = dict(os.environ)
+        set_environment("generate", SimpleNamespace(image="train", num_threads=2, cpu_isa="native"))
+        print(json.dumps({k: v for k, v in os.environ.items() if before.get(k) != v}))
+        print(json.dumps([k for k in before if k not in os.environ]))
+        del os.environ["OMP_WAIT_POLICY"]
+        set_environment("prompts", SimpleNamespace(image="cpu"))
+        print(os.environ["OMP_WAIT_POLICY"], os.environ["DS_ACCELERATOR"])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, cwd=ROOT, env={}, check=True, capture_output=True, text=True)
+    changed, removed, others = done.stdout.splitlines()
+    assert json.loads(changed) == {
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "2",
+        "MKL_NUM_THREADS": "2",
+    }
+    assert json.loads(removed) == ["ONEDNN_MAX_CPU_ISA"]
+    assert others == "PASSIVE cpu"
+
+
 def count_faults(preparation: str) -> int:
     """Returns how many pages the system gives a process that allocates 64 MB twenty times."""
     program = f"""
