@@ -12,13 +12,16 @@ Open-R1's, each with a test:
 4. If the reference is an integer, an answer of several numbers is wrong: math-verify would take
    "4 + 7 + 9" for 20 and "1, 2, 3" for 3, so that repeating the question or guessing often paid.
 5. Timeouts, which math-verify implements with signals, are used in the main thread, where signals
-   work; elsewhere the bound on the length has to do.
+   work; elsewhere the bound on the length has to do. They are of wall time, and would make slow
+   answers wrong on a busy machine: a process with a timer on its CPU time (grpo's workers) needs
+   none.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import signal
 import threading
 from dataclasses import dataclass
 from fractions import Fraction
@@ -155,4 +158,6 @@ def parse_gold(gold: str, form: str = "%s") -> tuple[object, ...]:
 
 
 def _timeout_s() -> int | None:
-    return _TIMEOUT_S if threading.current_thread() is threading.main_thread() else None
+    has_timer = signal.getitimer(signal.ITIMER_PROF)[0] > 0  # that of rewards/verifier.py
+    is_main = threading.current_thread() is threading.main_thread()
+    return _TIMEOUT_S if is_main and not has_timer else None

@@ -174,6 +174,17 @@ def test_answer_that_never_ends_has_no_verdict() -> None:
     assert answer_accuracy(completions, ["1/3"]) == [None]
 
 
+def test_slow_answer_has_no_verdict_however_busy_the_machine_is() -> None:
+    """math-verify's own limit, 3 s of wall time, would make it wrong before its CPU time is up."""
+    completions = _completions("<think>a</think><answer>$8^{9^{9^9}}$</answer>")
+    default = verifier._settings
+    verifier.configure(timeout_s=3.5)
+    try:
+        assert answer_accuracy(completions, ["1/3"]) == [None]
+    finally:
+        verifier.configure(default.num_workers, default.timeout_s)
+
+
 def test_tag_that_the_template_wrote_is_put_back() -> None:
     completion, prompt = "1 + 2 = 3</think><answer>3</answer>", "1 + 2?<think>"
     assert answer_accuracy([completion], ["3"], prompts=[prompt]) == [1.0]
