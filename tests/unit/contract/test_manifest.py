@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from importlib.metadata import version
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from stages._contract import manifest
+
+if TYPE_CHECKING:
+    import pytest
 
 ROOT = Path(__file__).parents[3]
 # Pinned in containers/cpu.in, and of no weight for what a stage computes.
