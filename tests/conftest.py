@@ -33,10 +33,11 @@ os.environ.pop("R1_SITE", None)  # stages run here, and no test submits a job to
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skips what needs a sandbox where there is none, and says how to get one."""
-    problem = find_sandbox_problem() if item.get_closest_marker("sandbox") else None
-    if problem:
-        pytest.skip(problem)
+    """Skips what needs a sandbox or a GPU where there is none, and says how to get one."""
+    for marker, find_problem in (("sandbox", find_sandbox_problem), ("gpu", find_gpu_problem)):
+        problem = find_problem() if item.get_closest_marker(marker) else None
+        if problem:
+            pytest.skip(problem)
 
 
 @cache
@@ -50,6 +51,14 @@ def find_sandbox_problem() -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+@cache
+def find_gpu_problem() -> str | None:
+    """Returns why nothing can be computed on a GPU here, or None if it can."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    return None if torch.cuda.is_available() else "torch finds no NVIDIA GPU on this machine"
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,9 @@ LIMITS: dict[str, dict[str, str]] = {
         "MKL_CBWR": "COMPATIBLE",
     },
 }
+# With eight workspaces of 4 MiB cuBLAS sums in one order, also on several streams at once (its
+# documentation, "Results reproducibility").
+CUBLAS_WORKSPACE, CUBLAS_WORKSPACE_SIZES = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 _NAMES = frozenset(name for limits in LIMITS.values() for name in limits)
 # As mkl_types.h numbers them; MKL itself answers "auto" to "AVX2" on a CPU that is not Intel's.
 _MKL_BRANCHES = {1: "off", 2: "auto", 3: "compatible", 10: "avx2"}
@@ -45,13 +48,22 @@ def observe() -> dict[str, Any]:
     """
     import torch  # noqa: PLC0415 - takes seconds; the contract itself does without it
 
-    return {
+    found = {
         "num_threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "mkl_branch": _read_mkl_branch(Path(torch.__file__).parent),
         "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         "environment": {name: os.environ[name] for name in _NAMES if name in os.environ},
     }
+    if torch.cuda.is_available():
+        found["gpu"] = {
+            "name": torch.cuda.get_device_name(),
+            "capability": "{}.{}".format(*torch.cuda.get_device_capability()),
+            "cuda": torch.version.cuda,
+            "allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+            "cublas_workspace": os.environ.get(CUBLAS_WORKSPACE),
+        }
+    return found
 
 
 def check_observed(observed: dict[str, Any], num_threads: int, isa: CpuIsa) -> None:

@@ -159,7 +159,18 @@ def _machine() -> dict[str, Any]:
         "num_threads": os.environ.get("OMP_NUM_THREADS"),
         "system": f"{platform.system()} {platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
+        "gpus": _list_gpus(),
     }
+
+
+def _list_gpus() -> list[str]:
+    """Returns the names of this node's GPUs and their drivers' versions, as nvidia-smi has them."""
+    command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    except FileNotFoundError:
+        return []
+    return done.stdout.strip().splitlines() if done.returncode == 0 else []
 
 
 def list_packages() -> dict[str, str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from stages._contract import manifest, params
 from stages._contract.artifacts import check_model, publish, sha256_file, sha256_tree, write_json
 from stages._contract.code import hash_code
-from stages._contract.determinism import limit_cpu
+from stages._contract.determinism import CUBLAS_WORKSPACE, CUBLAS_WORKSPACE_SIZES, limit_cpu
 from stages._contract.places import metrics_of, name_of, out_of
 from stages._contract.processes import is_distributed, node_rank, run_processes
 
@@ -200,6 +200,7 @@ def set_environment(stage: str, values: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if values.image == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed looks for GPUs, and says so
+    os.environ[CUBLAS_WORKSPACE] = CUBLAS_WORKSPACE_SIZES
     if stage not in _ONLINE:
         os.environ["HF_HUB_OFFLINE"] = "1"
     if hasattr(values, "num_threads"):

@@ -2,7 +2,8 @@
 
 One process per GPU, or per `num_processes` on CPUs, on all nodes of the job, as the stage itself
 will be: by NCCL where there are GPUs, by gloo otherwise. What NCCL uses of the network is told to
-it by the site's `environment`. Never run on a GPU.
+it by the site's `environment`. Tried with one H100 alone, which is
+one GPU too few: NCCL's all-reduce was never run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks of a node's GPUs by what `nvidia-smi` says of them.
 
-Never run on a GPU: the form of what `nvidia-smi` prints is its documentation's.
+Tried on a node with one H100 (docs/log.md).
 """
 
 from __future__ import annotations
