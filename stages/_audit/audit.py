@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from stages._audit.bisect import find_changed_inputs, find_first_difference, open_run
 from stages._audit.equivalence import ALPHA, MARGIN, Equivalence, compare_means
 from stages._audit.git import read_at
+from stages._audit.locks import LOCK
 from stages._audit.published import is_made
 from stages._audit.seeds import ALL_TRACKS, CORE, Graph, read_seeds
 
@@ -38,6 +39,10 @@ def audit(root: Path, rebuilt: Path) -> tuple[bool, str]:
     Raises:
         ValueError: it is no such clone, nothing has run there, or another recipe has.
     """
+    if not (rebuilt / LOCK).is_file():
+        raise ValueError(
+            f"{rebuilt} is no folder with a {LOCK}: name the clone in which the recipe ran again"
+        )
     recorded, again = open_run(root, str(root)), open_run(root, str(rebuilt))
     ran = {stage for stage in again.lock if _has_run(rebuilt, again, stage)}
     if not ran:

@@ -61,15 +61,23 @@ def record_seeds(root: Path, seeds: Iterable[int], graph: Graph = CORE) -> Itera
     DVC's cache, in which it finds what does not depend on the seeds.
 
     Raises:
-        ValueError: a run failed; its own message is above.
+        ValueError: a run failed, and its own message is above; or a seed is that of params.yaml.
     """
+    from dvc.repo import Repo  # noqa: PLC0415 - takes a second, and others read seeds without it
+
+    recorded = read_recorded_seed(root)
+    if recorded in (seeds := list(seeds)):
+        raise ValueError(
+            f"seed {recorded} is that of params.yaml, whose run is recorded already: leave it out"
+        )
+    with Repo(str(root)) as repo:
+        cache = repo.cache.local.path
     with tempfile.TemporaryDirectory(prefix="rederive-seeds-") as folder:
         clone = Path(folder, "clone")
         done = git(root, "clone", "--quiet", str(root.resolve()), str(clone))
         if done.returncode:
             raise ValueError(f"git cannot clone {root}: {done.stderr.strip()}")
-        cache = root.resolve() / ".dvc" / "cache"
-        _dvc(clone, "config", "--local", "cache.dir", str(cache))
+        _dvc(clone, "config", "--local", "cache.dir", cache)
         for seed in seeds:
             set_seed(clone, seed, graph)
             _dvc(clone, *graph.command)
@@ -137,8 +145,35 @@ def read_seed(root: Path, seed: int, graph: Graph = CORE) -> dict[str, Any]:
     }
 
 
+def read_recorded_seed(root: Path) -> int:
+    """Returns the seed of params.yaml, whose run is the recorded one."""
+    seed: int = YAML(typ="safe", pure=True).load(root / "params.yaml")["grpo"]["seed"]
+    return seed
+
+
 def read_seeds(root: Path, graph: Graph = CORE) -> list[dict[str, Any]]:
-    """Returns the recorded runs by seed; the one with the seed of params.yaml comes first."""
-    seed = YAML(typ="safe", pure=True).load(root / "params.yaml")["grpo"]["seed"]
-    others = [read_json(path) for path in (root / graph.folder).glob("*.json")]
-    return [read_seed(root, seed, graph), *sorted(others, key=lambda run: int(run["seed"]))]
+    """Returns the recorded runs by seed; the one with the seed of params.yaml comes first.
+
+    Raises:
+        ValueError: a run has not tried all models at all tasks that the recorded one has.
+    """
+    recorded = read_seed(root, read_recorded_seed(root), graph)
+    cells = list_cells_of(recorded)
+    runs = []
+    for path in (root / graph.folder).glob("*.json"):
+        runs.append(read_json(path))
+        missing = sorted(cells - list_cells_of(runs[-1]))
+        if missing:
+            option = "" if graph is CORE else " --tracks"
+            raise ValueError(
+                f"{path.relative_to(root)} has no {' of '.join(missing[0])}, which the recorded "
+                f"run has: remove it, or record it anew by `python -m stages seeds{option} "
+                f"{path.stem}`"
+            )
+    return [recorded, *sorted(runs, key=lambda run: int(run["seed"]))]
+
+
+def list_cells_of(run: dict[str, Any]) -> set[tuple[str, str]]:
+    """Returns the tasks that were tried, with each model that tried them."""
+    accuracy: dict[str, dict[str, float]] = run["accuracy"]
+    return {(task, model) for task, models in accuracy.items() for model in models}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -11,9 +12,6 @@ from ruamel.yaml import YAML
 from stages._audit.audit import audit
 from stages._audit.bisect import describe_graphs, find_first_difference, open_run
 from tests.git import git
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAMES = ["embed", "layer.0", "norm"]
 MODELS = ("base", "sft", "grpo")
@@ -250,6 +248,13 @@ def run_audit(a: Clone, b: Clone) -> tuple[bool, str]:
     for clone in (a, b):
         clone.write()
     return audit(a.folder, b.folder)
+
+
+@pytest.mark.parametrize("name", ["typo", "HEAD"])
+def test_audit_of_no_clone_is_refused(a: Clone, name: str) -> None:
+    a.write()
+    with pytest.raises(ValueError, match=f"^{name} is no folder with a dvc.lock: name the clone"):
+        audit(a.folder, Path(name))
 
 
 def test_audit_of_the_same_bytes(a: Clone, b: Clone) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ruamel.yaml import YAML
 
-from stages._audit.seeds import ALL_TRACKS, CORE, read_seed, read_seeds, set_seed
+from stages._audit.seeds import ALL_TRACKS, CORE, read_seed, read_seeds, record_seeds, set_seed
 from stages._live.reference import SEEDED
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def root(tmp_path: Path) -> Path:
         "runs/report-results-report.json": {"commit": "d", "machine": {"cpu": "y"}},
         "metrics/evaluate/sft.json": {"sums": {"accuracy": 0.5}},
         "metrics/results/evaluate/second.json": {"sums": {"accuracy": 0.75}},
-        "metrics/results/seeds/10.json": {"seed": 10},
-        "metrics/results/seeds/2.json": {"seed": 2},
+        "metrics/results/seeds/10.json": {"seed": 10, "accuracy": {"sums": {"second": 0.5}}},
+        "metrics/results/seeds/2.json": {"seed": 2, "accuracy": {"sums": {"second": 0.25}}},
     }
     for name, value in files.items():
         path = tmp_path / name
@@ -81,3 +81,17 @@ def test_what_is_kept_of_a_run(root: Path) -> None:
 
 def test_recorded_runs_come_by_their_number(root: Path) -> None:
     assert [run["seed"] for run in read_seeds(root, ALL_TRACKS)] == [0, 2, 10]
+
+
+def test_run_of_before_a_task_is_named_with_its_remedy(root: Path) -> None:
+    cell = {"accuracy": 0.75}
+    results = root / "metrics/results/evaluate/second.json"
+    results.write_text(json.dumps({"sums": cell, "words": cell}))
+    message = r"metrics/results/seeds/(10|2)\.json has no words of second, .* seeds --tracks \1`"
+    with pytest.raises(ValueError, match=message):
+        read_seeds(root, ALL_TRACKS)
+
+
+def test_recorded_seed_is_not_run_again(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"^seed 0 is that of params\.yaml, whose run is recorded"):
+        list(record_seeds(root, [1, 0]))

@@ -36,130 +36,144 @@ def change_digit(pattern: str) -> Callable[[str], str]:
     return lambda text: re.sub(pattern, add_one, text, count=1)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage", "claim", "problem"),
-    [
-        (
-            "metrics/report/samples/grpo/arithmetic.jsonl",
-            change_digit(r"<answer>\d+"),
-            "metrics/report/samples/grpo/arithmetic.jsonl: the scores of 240 problems",
-            "scored wrongly: arithmetic-",
-        ),
-        (
-            "metrics/report/samples/sft/larger_sums.jsonl",
-            lambda text: text.replace('"correct": [false]', '"correct": [true]', 1),
-            "metrics/report/samples/sft/larger_sums.jsonl: the scores of 240 problems",
-            "scored wrongly: larger_sums-",
-        ),
-        (
-            "metrics/report/samples/sft/larger_sums.jsonl",
-            lambda text: text.partition("\n")[2],
-            "metrics/evaluate/sft.json",
-            "larger_sums.num_problems is 240, recomputed 239",
-        ),
-        (
-            "metrics/evaluate/grpo.json",
-            change_digit(r'"accuracy": 0\.\d'),
-            "metrics/evaluate/grpo.json",
-            "arithmetic.accuracy is 0.",
-        ),
-        (
-            "metrics/paired.json",
-            change_digit(r'"ci_low": -?\d\.\d'),
-            "metrics/paired.json",
-            "ci_low is",
-        ),
-        (
-            "metrics/report/results.md",
-            change_digit(r"right \| 0\.0"),
-            "metrics/report/results.md",
-            "should be",
-        ),
-        (
-            "README.md",
-            change_digit(r"in the format \| 0\.0"),
-            "README.md: the results",
-            "missing: |",
-        ),
-        ("README.md", change_digit(r"\d\d\.\d(?= minutes)"), "README.md: claim C7", "not say"),
-        ("REPRODUCE.md", change_digit(r"\d\d\.\d(?= ±)"), "REPRODUCE.md: claim C2", "not say"),
-        (
-            "stages/prompts/README.md",
-            change_digit(r"\d+(?= distinct)"),
-            "stages/prompts/README.md: claim pools",
-            "does not say",
-        ),
-        (
-            "runs/grpo.json",
-            change_digit(r'"artifacts/sft": "\w*?\d'),
-            "runs/grpo.json: inputs and outputs",
-            "artifacts/sft is not what was written",
-        ),
-        (
-            "runs/generate.json",
-            change_digit(r'"artifacts/prompts/train.jsonl": "\w*?\d'),
-            "runs/generate.json: inputs and outputs",
-            "artifacts/prompts/train.jsonl is not what another stage read",
-        ),
-        (
-            "metrics/seeds/2.json",
-            change_digit(r'"prompts": "\w*?\d'),
-            r"metrics/seeds/2.json: ran at \w{10} with this code",
-            "prompts had another output",
-        ),
-        (
-            "runs/grpo.steps.jsonl",
-            change_digit(r'"weights": "\w*?\d'),
-            "runs/grpo.steps.jsonl: the weights before the first step",
-            "sft ended with others",
-        ),
-        (
-            "dvc.lock",
-            change_digit(r"stages/grpo\n      hash: md5\n      md5: \w*?\d"),
-            "dvc.lock: grpo",
-            "modified",
-        ),
-        (
-            "dvc.lock",
-            change_digit(r"outs:\n    - path: artifacts/sft\n      hash: md5\n      md5: \w*?\d"),
-            "dvc.lock: grpo",
-            "artifacts/sft was recorded with another hash by the stage that makes it",
-        ),
-        ("dvc.lock", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
-        ("params.yaml", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
-        ("stages/grpo/stage.py", lambda text: text + "\n", "dvc.lock: grpo", "modified"),
-        (
-            "dvc.yaml",
-            lambda text: text.replace("run sft", "run grpo"),
-            "dvc.lock: sft",
-            "another command",
-        ),
-        (
-            "containers/cpu.lock.txt",
-            lambda text: re.sub(r"(?m)^(torch==\S+) \\\n.*\n", r"\1\n", text),
-            "cpu.lock.txt: every package has a hash",
-            "no sha256 for torch==2.13.0+cpu",
-        ),
-        (
-            "runs/sft.json",
-            lambda text: re.sub(r'"commit": "\w{40}"', f'"commit": "{"0" * 40}"', text),
-            "README.md: commit 0000000000",
-            "the README does not say `0000000000`",
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) and len(value) < 50 else "",
-)
-def test_tampering_is_named_even_if_it_is_committed(
-    duplicate: Path, name: str, damage: Callable[[str], str], claim: str, problem: str
-) -> None:
-    path = duplicate / name
-    before = path.read_text(encoding="utf-8")
-    path.write_text(damage(before), encoding="utf-8")
-    assert path.read_text(encoding="utf-8") != before
+# A file, what is done to it, the claim that does not hold then, and what is said of it.
+Damage = tuple[str, "Callable[[str], str]", str, str]
+DAMAGES: list[Damage] = [
+    (
+        "metrics/report/samples/grpo/arithmetic.jsonl",
+        change_digit(r"<answer>\d+"),
+        "metrics/report/samples/grpo/arithmetic.jsonl: the scores of 240 problems",
+        "scored wrongly: arithmetic-",
+    ),
+    (
+        "metrics/report/samples/sft/larger_sums.jsonl",
+        lambda text: text.replace('"correct": [false]', '"correct": [true]', 1),
+        "metrics/report/samples/sft/larger_sums.jsonl: the scores of 240 problems",
+        "scored wrongly: larger_sums-",
+    ),
+    (
+        "metrics/report/samples/sft/larger_sums.jsonl",
+        lambda text: text.partition("\n")[2],
+        "metrics/evaluate/sft.json",
+        "larger_sums.num_problems is 240, recomputed 239",
+    ),
+    (
+        "metrics/evaluate/grpo.json",
+        change_digit(r'"accuracy": 0\.\d'),
+        "metrics/evaluate/grpo.json",
+        "arithmetic.accuracy is 0.",
+    ),
+    (
+        "metrics/paired.json",
+        change_digit(r'"ci_low": -?\d\.\d'),
+        "metrics/paired.json",
+        "ci_low is",
+    ),
+    (
+        "metrics/report/results.md",
+        change_digit(r"right \| 0\.0"),
+        "metrics/report/results.md",
+        "should be",
+    ),
+    (
+        "README.md",
+        change_digit(r"in the format \| 0\.0"),
+        "README.md: the results",
+        "missing: |",
+    ),
+    ("README.md", change_digit(r"\d\d\.\d(?= minutes)"), "README.md: claim C7", "not say"),
+    ("REPRODUCE.md", change_digit(r"\d\d\.\d(?= ±)"), "REPRODUCE.md: claim C2", "not say"),
+    (
+        "stages/prompts/README.md",
+        change_digit(r"\d+(?= distinct)"),
+        "stages/prompts/README.md: claim pools",
+        "does not say",
+    ),
+    (
+        "runs/grpo.json",
+        change_digit(r'"artifacts/sft": "\w*?\d'),
+        "runs/grpo.json: inputs and outputs",
+        "artifacts/sft is not what was written",
+    ),
+    (
+        "runs/generate.json",
+        change_digit(r'"artifacts/prompts/train.jsonl": "\w*?\d'),
+        "runs/generate.json: inputs and outputs",
+        "artifacts/prompts/train.jsonl is not what another stage read",
+    ),
+    (
+        "metrics/seeds/2.json",
+        change_digit(r'"prompts": "\w*?\d'),
+        r"metrics/seeds/2.json: ran at \w{10} with this code",
+        "prompts had another output",
+    ),
+    (
+        "runs/grpo.steps.jsonl",
+        change_digit(r'"weights": "\w*?\d'),
+        "runs/grpo.steps.jsonl: the weights before the first step",
+        "sft ended with others",
+    ),
+    (
+        "dvc.lock",
+        change_digit(r"stages/grpo\n      hash: md5\n      md5: \w*?\d"),
+        "dvc.lock: grpo",
+        "modified",
+    ),
+    (
+        "dvc.lock",
+        change_digit(r"outs:\n    - path: artifacts/sft\n      hash: md5\n      md5: \w*?\d"),
+        "dvc.lock: grpo",
+        "artifacts/sft was recorded with another hash by the stage that makes it",
+    ),
+    ("dvc.lock", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
+    ("params.yaml", change_digit(r"beta: 0\.001"), "dvc.lock: grpo", "grpo is "),
+    ("stages/grpo/stage.py", lambda text: text + "\n", "dvc.lock: grpo", "modified"),
+    (
+        "dvc.yaml",
+        lambda text: text.replace("run sft", "run grpo"),
+        "dvc.lock: sft",
+        "another command",
+    ),
+    (
+        "containers/cpu.lock.txt",
+        lambda text: re.sub(r"(?m)^(torch==\S+) \\\n.*\n", r"\1\n", text),
+        "cpu.lock.txt: every package has a hash",
+        "no sha256 for torch==2.13.0+cpu",
+    ),
+    (
+        "runs/sft.json",
+        lambda text: re.sub(r'"commit": "\w{40}"', f'"commit": "{"0" * 40}"', text),
+        "README.md: commit 0000000000",
+        "the README does not say `0000000000`",
+    ),
+]
+
+
+def batch(damages: list[Damage]) -> list[list[Damage]]:
+    """Returns the damages in few batches, each of other files and other claims."""
+    batches: list[list[Damage]] = []
+    for damage in damages:
+        for others in batches:
+            if all(damage[0] != other[0] and damage[2] != other[2] for other in others):
+                others.append(damage)
+                break
+        else:
+            batches.append([damage])
+    return batches
+
+
+@pytest.mark.parametrize("damages", batch(DAMAGES), ids=lambda damages: damages[0][2])
+def test_tampering_is_named_even_if_it_is_committed(duplicate: Path, damages: list[Damage]) -> None:
+    for name, damage, _, _ in damages:
+        path = duplicate / name
+        before = path.read_text(encoding="utf-8")
+        path.write_text(damage(before), encoding="utf-8")
+        assert path.read_text(encoding="utf-8") != before
     git(duplicate, "commit", "-qam", "tamper")
     found = failed(duplicate)
-    (name,) = (name for name in found if name == claim or re.fullmatch(claim, name))
-    assert problem in found[name]
+    for _, _, claim, problem in damages:
+        (name,) = (name for name in found if name == claim or re.fullmatch(claim, name))
+        assert problem in found[name]
 
 
 def test_parameters_of_others_may_change_and_a_stage_s_own_may_not(duplicate: Path) -> None:

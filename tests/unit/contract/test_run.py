@@ -305,6 +305,7 @@ def test_environment_is_that_of_the_parameters() -> None:
     done = subprocess.run(command, cwd=ROOT, env={}, check=True, capture_output=True, text=True)
     changed, removed, others = done.stdout.splitlines()
     assert json.loads(changed) == {
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
         "TOKENIZERS_PARALLELISM": "false",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
