@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
 _CARD = """\
 ---
-license: apache-2.0
 task_categories:
 - text-generation
 tags:

@@ -114,7 +114,7 @@ def test_rows_rejects_and_metrics(inputs: FilterInputs, out: Path) -> None:
     assert metrics["pass_at_k"] == 1.0
     assert metrics["rejects"]["truncated"] == 1
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert card.startswith("---\ntask_categories:\n")  # and no licence: the text says whose
     assert "| wrong_answer | 1 |" in card
     assert "no reference" not in card
     assert metrics["mixed"] == {}
