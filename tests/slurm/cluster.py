@@ -179,9 +179,9 @@ class Cluster:
     def _node_processes(self, node: str) -> list[int]:
         """Returns the ids of what runs in the node's steps, and of slurmstepd, its parent."""
         inside = self.processes(f"SLURMD_NODENAME={node}")
-        status = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8") for pid in inside]
-        parents = {int(line.rpartition(")")[2].split()[1]) for line in status}
-        steps = [pid for pid in parents if _name(pid) == "slurmstepd"]
+        status = [read_process(pid, "stat") for pid in inside]
+        parents = {int(line.rpartition(")")[2].split()[1]) for line in status if line}
+        steps = [pid for pid in parents if read_process(pid, "comm") == "slurmstepd\n"]
         return steps + inside
 
     def start(self, name: str, *command: str) -> None:
@@ -228,8 +228,11 @@ class Cluster:
         return found
 
 
-def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+def read_process(pid: int, file: str) -> str:
+    """Returns a file of the process in /proc; it is empty if the process has ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8")
+    return ""
 
 
 def _kill(pid: int) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages._contract.artifacts import sha256_file, sha256_tree
+from tests.slurm.cluster import read_process
 from tests.slurm.launching import Launched, add_site, jobs_of, set_needs
 
 POLL_S = 0.1
@@ -73,16 +75,13 @@ class Paused:
     def go_on(self) -> None:
         """Lets it hear what it has been told."""
         for pid in self.pids:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # ended by one that went on before
+                os.kill(pid, signal.SIGCONT)
 
 
 def is_stopped(pid: int) -> bool:
     """Returns whether the process has stopped and waits for SIGCONT."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    except OSError:  # it has ended
-        return False
-    return "\nState:\tT" in status
+    return "\nState:\tT" in read_process(pid, "status")
 
 
 def has_pending(pid: int, number: signal.Signals) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster, running_cluster
+from tests.slurm.cluster import Cluster, read_process, running_cluster
 
 pytestmark = pytest.mark.slurm
 
@@ -79,6 +79,13 @@ def test_job_of_a_node_that_fails_starts_again_elsewhere(cluster: Cluster) -> No
         cluster.wait_for_log(job, "restart 1 on node2")
     finally:
         cluster.restore_node("node1")
+
+
+def test_process_that_has_ended_says_nothing() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        process.kill()
+    assert read_process(process.pid, "status") == ""
+    assert f"\nPid:\t{os.getpid()}\n" in read_process(os.getpid(), "status")
 
 
 def test_nothing_is_left_of_a_cluster() -> None:

@@ -5,8 +5,11 @@ The server is real, on a tiny model; new weights for it would come by NCCL, whic
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,8 @@ from tests.slurm.asking import make_asking
 from tests.slurm.launching import Launched, add_site, jobs_of, launch, let_go, set_needs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.slurm.cluster import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
@@ -58,16 +63,25 @@ def wait_for_end(cluster: Cluster, repo: Path) -> list[tuple[str, str]]:
     return [(job["JobId"], job["JobState"]) for job in found]
 
 
+def commands_of(pids: Iterable[int]) -> dict[psutil.Process, list[str]]:
+    """Returns the processes with their commands, without those that have ended by now."""
+    found = {}
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            found[process] = process.cmdline()
+    return found
+
+
 def server_processes(cluster: Cluster) -> list[psutil.Process]:
     """Returns vLLM's processes: the one that answers, and those that compute, which it starts.
 
     These have titles in the place of their environments.
     """
-    found = [psutil.Process(pid) for pid in cluster.processes()]
     (first,) = [
         process
-        for process in found
-        if "stages._launch.vllm_cli" in process.cmdline() and "serve" in process.cmdline()
+        for process, words in commands_of(cluster.processes()).items()
+        if {"stages._launch.vllm_cli", "serve"} <= set(words)
     ]
     return [first, *first.children(recursive=True)]
 
@@ -82,6 +96,15 @@ def server_log(repo: Path) -> str:
     """Returns what the server has said."""
     (log,) = repo.glob("work/jobs/demo/*.server.log")
     return log.read_text(encoding="utf-8")
+
+
+def test_process_that_has_ended_has_no_command() -> None:
+    this = psutil.Process()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its parent has not asked yet
+        assert commands_of([process.pid, this.pid]) == {this: this.cmdline()}
+    assert commands_of([process.pid, this.pid]) == {this: this.cmdline()}
 
 
 def test_server_is_found_asked_and_ended_though_the_launcher_is_killed(
@@ -113,7 +136,8 @@ def test_end_of_the_server_ends_the_stage(cluster: Cluster, asking: Path, how: s
     if how == "its job is cancelled":
         cluster.call("scancel", server["JobId"])
     else:
-        (engine,) = [process for process in processes if "EngineCore" in process.cmdline()[0]]
+        commands = commands_of(process.pid for process in processes)
+        (engine,) = [one for one, words in commands.items() if "EngineCore" in "".join(words[:1])]
         engine.kill()
     assert launched.finish() == 1, launched.text()
     lines = launched.text().splitlines()
