@@ -63,21 +63,17 @@ def record_seeds(root: Path, seeds: Iterable[int], graph: Graph = CORE) -> Itera
     Raises:
         ValueError: a run failed, and its own message is above; or a seed is that of params.yaml.
     """
-    from dvc.repo import Repo  # noqa: PLC0415 - takes a second, and others read seeds without it
-
     recorded = read_recorded_seed(root)
     if recorded in (seeds := list(seeds)):
         raise ValueError(
             f"seed {recorded} is that of params.yaml, whose run is recorded already: leave it out"
         )
-    with Repo(str(root)) as repo:
-        cache = repo.cache.local.path
     with tempfile.TemporaryDirectory(prefix="rederive-seeds-") as folder:
         clone = Path(folder, "clone")
         done = git(root, "clone", "--quiet", str(root.resolve()), str(clone))
         if done.returncode:
             raise ValueError(f"git cannot clone {root}: {done.stderr.strip()}")
-        _dvc(clone, "config", "--local", "cache.dir", cache)
+        _dvc(clone, "config", "--local", "cache.dir", find_cache(root))
         for seed in seeds:
             set_seed(clone, seed, graph)
             _dvc(clone, *graph.command)
@@ -85,6 +81,14 @@ def record_seeds(root: Path, seeds: Iterable[int], graph: Graph = CORE) -> Itera
             write_json(path, read_seed(clone, seed, graph))
             keep_logs(clone, path.with_suffix(""), graph)
             yield path
+
+
+def find_cache(root: Path) -> str:
+    """Returns the folder of DVC's cache, which a user may have put elsewhere."""
+    from dvc.repo import Repo  # noqa: PLC0415 - takes a second, and others read seeds without it
+
+    with Repo(str(root)) as repo:
+        return str(repo.cache.local_cache_dir)
 
 
 def keep_logs(root: Path, folder: Path, graph: Graph) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
-from stages._audit.seeds import ALL_TRACKS, CORE, read_seed, read_seeds, record_seeds, set_seed
+from stages._audit.seeds import (
+    ALL_TRACKS,
+    CORE,
+    find_cache,
+    read_seed,
+    read_seeds,
+    record_seeds,
+    set_seed,
+)
 from stages._live.reference import SEEDED
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.git import git
+from tests.repository import dvc
 
 
 @pytest.fixture
@@ -95,3 +102,18 @@ def test_run_of_before_a_task_is_named_with_its_remedy(root: Path) -> None:
 def test_recorded_seed_is_not_run_again(root: Path) -> None:
     with pytest.raises(ValueError, match=r"^seed 0 is that of params\.yaml, whose run is recorded"):
         list(record_seeds(root, [1, 0]))
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_cache_is_where_dvc_says(tmp_path: Path, *, elsewhere: bool) -> None:
+    git(tmp_path, "init", "-q")
+    dvc(tmp_path, "init", "-q")
+    if elsewhere:
+        dvc(tmp_path, "config", "--local", "cache.dir", str(tmp_path / "shared"))
+    (tmp_path / "data").write_text("data")
+    dvc(tmp_path, "add", "-q", "data")
+    cache = find_cache(tmp_path)
+    assert cache == str(tmp_path / ("shared" if elsewhere else ".dvc/cache"))
+    assert cache == dvc(tmp_path, "cache", "dir").strip()
+    (cached,) = Path(cache).glob("files/md5/??/*")
+    assert cached.read_text() == "data"
