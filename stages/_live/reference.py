@@ -10,7 +10,8 @@ the committed run and of those with other seeds. A file holds:
     params          the parameters that matter, by dotted name: those of this stage and of what
                     comes before it; neither seeds nor what changes only where and how fast it runs
     window          rows that are smoothed into one: band.py says how, and what the limits mean
-    steps           the optimizer step of each row
+    steps           the optimizer step of each row, up to where the shortest run ends: another seed
+                    may leave another number of traces to learn from
     figures         by name: mean, lower and upper, a list each with a value per row; lower and
                     upper are null where there are fewer than three runs, or all are equal
     false_alarms    how many of the runs leave the bands of the others; null if those are too few
@@ -21,6 +22,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,21 +131,23 @@ def make_reference(root: Path, stage: str, cell: Cell) -> Reference | None:
     """Returns the curves of the recorded runs of a cell, or None if its log is not here.
 
     Raises:
-        ValueError: a run with another seed has other steps.
+        ValueError: a run with another seed has not half of the committed one's steps.
     """
     name = name_of(stage, cell)
     rows = _read_recorded(root, stage, cell)
     if rows is None:
         return None
     values = contract.load_cell(root / "params.yaml", stage, cell)
-    steps = [int(row["step"]) for row in rows]
     logs = {values.seed: rows} | _read_seeds(root, name, cell)
+    steps = [int(row["step"]) for row in rows]
     for seed, log in logs.items():
-        if [int(row["step"]) for row in log] != steps:
+        steps = list_common(steps, [int(row["step"]) for row in log])
+        if 2 * len(steps) < len(rows):
             raise ValueError(
                 f"the run of {name} with seed {seed} has other steps than the committed one: run "
                 f"`python -m stages seeds` again for all seeds, after the committed run"
             )
+    logs = {seed: log[: len(steps)] for seed, log in logs.items()}
     names = [*_FIGURES[stage], *sorted(getattr(values, "rewards", ()))]
     chosen = [
         figure for figure in names if all(figure in row for log in logs.values() for row in log)
@@ -162,6 +166,12 @@ def make_reference(root: Path, stage: str, cell: Cell) -> Reference | None:
         figures={name: make_band([run[name] for run in runs], window) for name in chosen},
         false_alarms=count_false_alarms(runs, window),
     )
+
+
+def list_common(one: list[int], other: list[int]) -> list[int]:
+    """Returns the steps with which both begin."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return [step for step, _ in pairs]
 
 
 def update_references(root: Path, *, write: bool) -> Iterator[tuple[Path, bool]]:

@@ -108,6 +108,20 @@ def test_other_seeds_make_bands_that_a_file_keeps(banded: Path) -> None:
     assert json.loads(path.read_text(encoding="utf-8")) == dump(found)
 
 
+def test_curves_end_with_the_shortest_run(root: Path) -> None:
+    """Another seed may leave another number of traces; the last step is logged in any case."""
+    add_seeds(root, 3)
+    path = root / "metrics/seeds/2/sft.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[-2]["step"] = rows[-1]["step"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    found = make_reference(root, "sft", {})
+    assert found
+    assert found.steps == list(range(1, len(rows) - 1))
+    assert {len(band.mean) for band in found.figures.values()} == {len(rows) - 2}
+    assert found.has_bands
+
+
 def test_seed_with_other_steps_is_refused(root: Path) -> None:
     add_seeds(root, 1)
     path = root / "metrics/seeds/1/sft.jsonl"
