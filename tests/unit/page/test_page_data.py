@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,23 @@ def test_curves_are_those_of_the_reports_logs(original: Path, recorded: Graph) -
     }
 
 
+def replace_seeds(root: Path, logs: dict[int, list[dict[str, Any]]]) -> None:
+    """Puts these logs of sft in the place of those of the recorded seeds."""
+    for folder in (root / "metrics/seeds").glob("*/"):
+        shutil.rmtree(folder)
+    for seed, rows in logs.items():
+        folder = root / f"metrics/seeds/{seed}"
+        folder.mkdir()
+        write_jsonl(folder / "sft.jsonl", rows)
+
+
 def test_band_spans_the_runs_with_other_seeds(duplicate: Path, recorded: Graph) -> None:
     tables = read_tables(duplicate)
-    for seed, loss in ((1, 9.0), (2, -9.0)):
-        folder = duplicate / f"metrics/seeds/{seed}"
-        folder.mkdir(exist_ok=True)
-        write_jsonl(folder / "sft.jsonl", [{"step": step, "loss": loss} for step in range(1, 14)])
+    logs = {
+        seed: [{"step": step, "loss": loss} for step in range(1, 14)]
+        for seed, loss in ((1, 9.0), (2, -9.0))
+    }
+    replace_seeds(duplicate, logs)
     sft = read_curves(duplicate, recorded, tables)[0][0]
     assert sft.seeds == [1, 2]
     chart = next(chart for chart in sft.charts if chart.title == "Loss")
@@ -92,10 +104,9 @@ def test_step_without_a_figure_is_a_gap_in_its_curve(
     (duplicate / "metrics/report/sft.csv").unlink()
     (duplicate / name).parent.mkdir(parents=True, exist_ok=True)
     (write_jsonl if name.endswith("jsonl") else write_csv)(duplicate / name, rows)
-    for seed, loss in ((1, 4.0), (2, None)):
-        folder = duplicate / f"metrics/seeds/{seed}"
-        folder.mkdir(exist_ok=True)
-        write_jsonl(folder / "sft.jsonl", [{"step": 2, "loss": loss}])
+    replace_seeds(
+        duplicate, {seed: [{"step": 2, "loss": loss}] for seed, loss in ((1, 4.0), (2, None))}
+    )
     sft = read_curves(duplicate, recorded, read_tables(duplicate))[0][0]
     assert (sft.source, sft.columns) == (name, ["step", "loss"])
     assert sft.rows == [["1", "–"], ["2", "3"], ["3", "–"], ["4", "5"]]
