@@ -32,7 +32,7 @@ from stages._plan.memory import training_memory
 from stages._plan.models import Model, find_model
 from stages._plan.speed import training_flops_per_token
 
-RECIPE = Path("recipes/openr1-distill-7b.yaml")
+RECIPE = Path(__file__).parents[1] / "recipes/openr1-distill-7b.yaml"
 MODEL = "Qwen/Qwen2.5-1.5B"
 HEAD_SIZE = 128  # of all Qwen2.5 from 1.5B on
 END = "<|endoftext|>"
@@ -96,7 +96,7 @@ def write_traces(path: Path, num: int, num_tokens: int) -> None:
 def measure(way: str, num_traces: int, num_tokens: int) -> dict[str, float]:
     """Returns seconds of a step and of the witness in it, and bytes; runs in the model's folder."""
     params = replace(
-        load(Path(os.environ["RECIPE"]), "sft"),
+        load(RECIPE, "sft"),
         dataset="artifacts/filter/train.jsonl",
         distributed="none",
         num_processes=1,
@@ -183,7 +183,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "artifacts/filter").mkdir(parents=True)
         make_model(shape, Path(scratch) / "artifacts/base")
-        env = os.environ | {"RECIPE": str(RECIPE.absolute()), "PYTHONPATH": _path()}
+        env = os.environ | {"PYTHONPATH": _path()}
         for size in SHAPES:
             found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
             for way in list(WAYS) * NUM_ROUNDS:

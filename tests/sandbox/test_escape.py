@@ -18,6 +18,7 @@ import pytest
 from stages.grpo.rewards import code, sandbox
 from stages.grpo.rewards.code import code_reward
 from stages.grpo.rewards.sandbox import Limits, Result, python_program, run
+from tests.proc import read_proc
 
 pytestmark = pytest.mark.sandbox
 
@@ -51,14 +52,6 @@ def find_daemons() -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
-
-
-def read_if_there(path: Path) -> str:
-    """Returns a file of /proc; it is empty if its process or thread has ended."""
-    try:
-        return path.read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def wait_until(is_done: Callable[[], bool]) -> None:
@@ -373,8 +366,8 @@ def test_nothing_runs_on_after_the_death_of_who_started_it() -> None:
 def test_zombies_do_not_outlive_the_program() -> None:
     result = attack("import os\nfor _ in range(9):\n    if os.fork() == 0: os._exit(0)\n")
     assert result.reason == "ok"
-    stats = [read_if_there(path) for path in Path("/proc/self/task").glob("*/children")]
-    names = [read_if_there(Path(f"/proc/{pid}/comm")) for stat in stats for pid in stat.split()]
+    stats = [read_proc(path) for path in Path("/proc/self/task").glob("*/children")]
+    names = [read_proc(f"{pid}/comm") for stat in stats for pid in stat.split()]
     assert "bwrap\n" not in names
 
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.proc import read_proc
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -179,9 +181,9 @@ class Cluster:
     def _node_processes(self, node: str) -> list[int]:
         """Returns the ids of what runs in the node's steps, and of slurmstepd, its parent."""
         inside = self.processes(f"SLURMD_NODENAME={node}")
-        status = [read_process(pid, "stat") for pid in inside]
+        status = [read_proc(f"{pid}/stat") for pid in inside]
         parents = {int(line.rpartition(")")[2].split()[1]) for line in status if line}
-        steps = [pid for pid in parents if read_process(pid, "comm") == "slurmstepd\n"]
+        steps = [pid for pid in parents if read_proc(f"{pid}/comm") == "slurmstepd\n"]
         return steps + inside
 
     def start(self, name: str, *command: str) -> None:
@@ -226,13 +228,6 @@ class Cluster:
                 if wanted <= set(path.read_bytes().split(b"\0")):
                     found.append(int(path.parent.name))
         return found
-
-
-def read_process(pid: int, file: str) -> str:
-    """Returns a file of the process in /proc; it is empty if the process has ended."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8")
-    return ""
 
 
 def _kill(pid: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages._contract.artifacts import sha256_file, sha256_tree
-from tests.slurm.cluster import read_process
+from tests.proc import read_proc
 from tests.slurm.launching import Launched, add_site, jobs_of, set_needs
 
 POLL_S = 0.1
@@ -81,7 +81,7 @@ class Paused:
 
 def is_stopped(pid: int) -> bool:
     """Returns whether the process has stopped and waits for SIGCONT."""
-    return "\nState:\tT" in read_process(pid, "status")
+    return "\nState:\tT" in read_proc(f"{pid}/status")
 
 
 def has_pending(pid: int, number: signal.Signals) -> bool:

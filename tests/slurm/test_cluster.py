@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import Cluster, read_process, running_cluster
+from tests.proc import read_proc
+from tests.slurm.cluster import Cluster, running_cluster
 
 pytestmark = pytest.mark.slurm
 
@@ -84,8 +85,8 @@ def test_job_of_a_node_that_fails_starts_again_elsewhere(cluster: Cluster) -> No
 def test_process_that_has_ended_says_nothing() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         process.kill()
-    assert read_process(process.pid, "status") == ""
-    assert f"\nPid:\t{os.getpid()}\n" in read_process(os.getpid(), "status")
+    assert read_proc(f"{process.pid}/status") == ""
+    assert f"\nPid:\t{os.getpid()}\n" in read_proc(f"{os.getpid()}/status")
 
 
 def test_nothing_is_left_of_a_cluster() -> None:
