@@ -11,7 +11,8 @@ of them. The model is the default recipe's.
 - **grpo**: steps of the recipe; the stage against TRL's `GRPOTrainer` in the same way, with the
   same rewards, loss and reference.
 
-`stock` leaves this CPU's instructions alone; `stock, float32` has the stage's precision besides.
+`stock` leaves this CPU's instructions alone; `stock, float32` has the stage's precision besides;
+`stage, bfloat16` is the stage with this CPU's instructions, weights in bfloat16 included.
 `% of peak` is what a step must compute at least, over what a product of two matrices of 2048 x 2048
 does in the same process: 6 operations per parameter and token that is learnt from, 2 where one is
 only read or written; each prompt once for its completions, no padding, attention left out.
@@ -47,7 +48,8 @@ NUM_ROUNDS = 2
 NUM_PROBLEMS = 32
 NUM_WARM_UP = 2  # problems
 NUM_STEPS = 4  # the first one also warms up, and does not count
-WAYS = ("stage", "stock", "stock, float32")
+BFLOAT16 = "stage, bfloat16"
+WAYS = ("stage", "stock", "stock, float32", BFLOAT16)
 WORK: dict[str, tuple[str, Sequence[str], dict[str, Any]]] = {
     "generate, worked examples": ("generate", WAYS[:2], {}),
     "generate, zero-shot": ("generate", WAYS[:2], {"num_examples": 0}),
@@ -84,8 +86,10 @@ def sample(way: str, params: GenerateParams) -> dict[str, float]:
         from vllm import LLM
 
         from stages.generate.engine import engine_kwargs
+        from stages.generate.sample import draw_noise_once
 
         llm = LLM(**engine_kwargs(params.engine, MODEL))
+        draw_noise_once(llm)
         write = partial(write_by_stage, llm, params)
     else:
         write = partial(write_by_transformers, load_model(params.seed), tokenizer, params)
@@ -270,6 +274,8 @@ def measure(stage: str, way: str, changes: dict[str, Any]) -> dict[str, float]:
         way: one of WAYS.
         changes: of the stage's parameters.
     """
+    if way == BFLOAT16:
+        way, changes = WAYS[0], changes | {"dtype": "bfloat16", "cpu_isa": "native"}
     params = load(PARAMS, stage)
     sections = {
         k: replace(getattr(params, k), **v) for k, v in changes.items() if isinstance(v, dict)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vllm import SamplingParams
 
 from stages._contract.seeding import derive
+from stages.generate.engine import is_cpu_build
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,23 @@ def sampling_params(params: GenerateParams, name: str, index: int) -> SamplingPa
         max_tokens=params.max_tokens,
         seed=derive(params.seed, "generate", name, index),
     )
+
+
+def draw_noise_once(llm: LLM) -> None:
+    """Has a CPU build of vLLM draw the noise of seeded requests once; the samples stay the same.
+
+    Its `forward_cpu` draws it for the whole vocabulary and batch, and then again for each request
+    with a seed, which all of ours have (vllm-project/vllm#40878); `forward_native` leaves the first
+    draw out.
+    """
+    if is_cpu_build():
+        llm.collective_rpc(_choose_native)
+
+
+def _choose_native(worker: Any) -> None:
+    """Runs in the process that computes; `worker` is vLLM's."""
+    sampler = worker.model_runner.sampler.topk_topp_sampler
+    sampler.forward = sampler.forward_native
 
 
 def sample(llm: LLM, prompts: dict[str, list[int]], params: GenerateParams) -> list[Row]:

@@ -126,12 +126,13 @@ def _sample_shards(
     from transformers import AutoTokenizer  # noqa: PLC0415
     from vllm import LLM  # noqa: PLC0415
 
-    from stages.generate.sample import sample, tokenize  # noqa: PLC0415
+    from stages.generate.sample import draw_noise_once, sample, tokenize  # noqa: PLC0415
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     # All prompts are checked before the first is sampled.
     prompts = {path: tokenize(tokenizer, part, examples, params) for path, part in missing.items()}
     llm = LLM(**engine_kwargs(engine, model))
+    draw_noise_once(llm)
     settings = check_engine(llm, engine, params.num_threads, params.cpu_isa)
     num_rows = num_done + sum(map(len, missing.values()))
     start, num_tokens = time.monotonic(), 0

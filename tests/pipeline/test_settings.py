@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from stages._contract.seeding import derive
 from tests.repository import call, change, dvc, read
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from stages.generate.params import GenerateParams
 
 pytestmark = pytest.mark.pipeline
@@ -51,7 +54,11 @@ def ask_engine(root: Path) -> None:
     prepare_environment(1, "portable")
     from vllm import LLM  # noqa: PLC0415 - reads the environment
 
-    from stages.generate.sample import sampling_params  # noqa: PLC0415 - imports vllm
+    from stages.generate.sample import (  # noqa: PLC0415 - imports vllm
+        draw_noise_once,
+        sample,
+        sampling_params,
+    )
 
     llm = LLM(**engine_kwargs(engine, root / "artifacts" / "base"))
     found: dict[str, Any] = {"settings": check_engine(llm, engine, 1, "portable"), "errors": {}}
@@ -62,12 +69,38 @@ def ask_engine(root: Path) -> None:
             check_engine(llm, replace(engine, **changes), num_threads, isa)
         except ValueError as error:
             found["errors"][name] = str(error)
+    asked = {name: [1, 5, 6, 7] for name in NAMES}
+    with count_draws() as draws:
+        found["samples"] = [sample(llm, asked, params)]
+    found["draws"] = [draws]
+    draw_noise_once(llm)
+    with count_draws() as draws:
+        found["samples"] += [sample(llm, asked, params)]
+    found["draws"] += [draws]
     for number, (name, index) in enumerate((n, i) for n in NAMES for i in range(NUM_SAMPLES)):
         prompt = {"prompt_token_ids": [1, 5, 6, 7]}
         llm.llm_engine.add_request(str(number), prompt, sampling_params(params, name, index))
     llm.llm_engine.step()
     (found["seeds"],) = llm.collective_rpc(_read_seeds)
     print(json.dumps(found))  # noqa: T201 - read by the fixture
+
+
+@contextmanager
+def count_draws() -> Iterator[dict[str, int]]:
+    """Counts the numbers that are drawn to sample with: those of a request's seed, and others."""
+    import torch  # noqa: PLC0415 - as stages import it
+
+    draw, draws = torch.Tensor.exponential_, {"seeded": 0, "others": 0}
+
+    def counted(noise: Any, *arguments: Any, generator: Any = None, **options: Any) -> Any:
+        draws["seeded" if generator else "others"] += noise.numel()
+        return draw(noise, *arguments, generator=generator, **options)
+
+    torch.Tensor.exponential_ = counted
+    try:
+        yield draws
+    finally:
+        torch.Tensor.exponential_ = draw
 
 
 def _read_seeds(worker: Any) -> list[int]:
@@ -85,6 +118,16 @@ def found(recipe: Path) -> dict[str, Any]:
     assert len(lines) == 1, done.stderr
     answer: dict[str, Any] = json.loads(lines[0])
     return answer
+
+
+def test_noise_is_drawn_once_and_samples_stay_the_same(found: dict[str, Any]) -> None:
+    before, after = found["draws"]
+    # Fails where vLLM has mended its own way: `draw_noise_once` can go then.
+    assert before["others"] == before["seeded"] > 0
+    assert after == {"seeded": before["seeded"], "others": 0}
+    first, second = found["samples"]
+    assert first == second
+    assert len({row["response"] for row in first}) > 1  # sampled, not one greedy answer
 
 
 def test_settings_arrive_in_the_worker(found: dict[str, Any]) -> None:
