@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +20,13 @@ from stages._contract.seeding import derive
 from tests.repository import call, change, dvc, read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stages.generate.params import GenerateParams
 
 pytestmark = pytest.mark.pipeline
 
 NAMES = ["a", "b"]
 NUM_SAMPLES = 2
+PROMPT = [1, 5, 6, 7]  # token ids
 # What the worker's settings must not pass for: each was not set before the engine was started.
 BROKEN: dict[str, dict[str, Any]] = {
     "environment": {"cpu_isa": "native"},
@@ -56,7 +54,6 @@ def ask_engine(root: Path) -> None:
 
     from stages.generate.sample import (  # noqa: PLC0415 - imports vllm
         draw_noise_once,
-        sample,
         sampling_params,
     )
 
@@ -69,26 +66,22 @@ def ask_engine(root: Path) -> None:
             check_engine(llm, replace(engine, **changes), num_threads, isa)
         except ValueError as error:
             found["errors"][name] = str(error)
-    asked = {name: [1, 5, 6, 7] for name in NAMES}
-    with count_draws() as draws:
-        found["samples"] = [sample(llm, asked, params)]
-    found["draws"] = [draws]
+    found["noise"] = [count_draws(llm, params)]
     draw_noise_once(llm)
-    with count_draws() as draws:
-        found["samples"] += [sample(llm, asked, params)]
-    found["draws"] += [draws]
+    found["noise"].append(count_draws(llm, params))
     for number, (name, index) in enumerate((n, i) for n in NAMES for i in range(NUM_SAMPLES)):
-        prompt = {"prompt_token_ids": [1, 5, 6, 7]}
+        prompt = {"prompt_token_ids": PROMPT}
         llm.llm_engine.add_request(str(number), prompt, sampling_params(params, name, index))
     llm.llm_engine.step()
     (found["seeds"],) = llm.collective_rpc(_read_seeds)
     print(json.dumps(found))  # noqa: T201 - read by the fixture
 
 
-@contextmanager
-def count_draws() -> Iterator[dict[str, int]]:
-    """Counts the numbers that are drawn to sample with: those of a request's seed, and others."""
+def count_draws(llm: Any, params: GenerateParams) -> dict[str, Any]:
+    """Returns samples, and how many numbers requests' seeds and others drew for them."""
     import torch  # noqa: PLC0415 - as stages import it
+
+    from stages.generate.sample import sample  # noqa: PLC0415 - imports vllm
 
     draw, draws = torch.Tensor.exponential_, {"seeded": 0, "others": 0}
 
@@ -96,11 +89,9 @@ def count_draws() -> Iterator[dict[str, int]]:
         draws["seeded" if generator else "others"] += noise.numel()
         return draw(noise, *arguments, generator=generator, **options)
 
-    torch.Tensor.exponential_ = counted
-    try:
-        yield draws
-    finally:
-        torch.Tensor.exponential_ = draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "exponential_", counted)
+        return {"draws": draws, "samples": sample(llm, dict.fromkeys(NAMES, PROMPT), params)}
 
 
 def _read_seeds(worker: Any) -> list[int]:
@@ -121,11 +112,11 @@ def found(recipe: Path) -> dict[str, Any]:
 
 
 def test_noise_is_drawn_once_and_samples_stay_the_same(found: dict[str, Any]) -> None:
-    before, after = found["draws"]
+    before, after = (noise["draws"] for noise in found["noise"])
     # Fails where vLLM has mended its own way: `draw_noise_once` can go then.
     assert before["others"] == before["seeded"] > 0
     assert after == {"seeded": before["seeded"], "others": 0}
-    first, second = found["samples"]
+    first, second = (noise["samples"] for noise in found["noise"])
     assert first == second
     assert len({row["response"] for row in first}) > 1  # sampled, not one greedy answer
 
